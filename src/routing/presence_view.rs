@@ -1,0 +1,42 @@
+//! The published picture of who is where: painted by owners only, read by anyone who can live with a
+//! slightly old one (admin, pages). It never decides a delivery.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+
+use crate::ids::UserId;
+use crate::presence::PresenceInfo;
+
+/// Users that are visibly online, as watchers see them. A clone is another handle on the same map.
+#[derive(Debug, Clone, Default)]
+pub struct PresenceView(Arc<DashMap<UserId, PresenceInfo>>);
+
+impl PresenceView {
+    /// Owners only.
+    pub(super) fn paint(&self, info: PresenceInfo, online: bool) {
+        if online {
+            self.0.insert(info.user.clone(), info);
+        } else {
+            self.0.remove(&info.user);
+        }
+    }
+
+    /// None when the user is not visibly online.
+    pub fn look(&self, user: &UserId) -> Option<PresenceInfo> {
+        self.0.get(user).map(|entry| entry.value().clone())
+    }
+
+    pub fn online(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Online users in name order after `after`, at most `limit`.
+    pub fn list(&self, after: Option<&UserId>, limit: usize) -> Vec<PresenceInfo> {
+        let mut users: Vec<_> =
+            self.0.iter().filter(|e| after.is_none_or(|a| e.key() > a)).map(|e| e.value().clone()).collect();
+        users.sort_by(|a, b| a.user.cmp(&b.user));
+        users.truncate(limit);
+        users
+    }
+}
