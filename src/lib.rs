@@ -1,6 +1,7 @@
 //! Doorstep: a presence-aware message router.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod codes;
