@@ -1,5 +1,9 @@
 //! The commands people type; they talk to the daemon only through its sockets.
 
+pub mod config;
+mod stdout;
+pub mod token;
+
 /// Ends a command with a message for people and an exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
