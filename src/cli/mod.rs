@@ -23,6 +23,10 @@ use clap::{Args, Parser, Subcommand};
 
 use http::AdminSocket;
 
+pub mod config;
+mod stdout;
+pub mod token;
+
 /// Ends a command with a message for people and an exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
