@@ -1,6 +1,7 @@
 //! Doorstep: a presence-aware message router.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod codes;
@@ -14,3 +15,4 @@ pub mod protocol;
 pub mod routing;
 pub mod shutdown;
 pub mod store;
+pub mod telemetry;

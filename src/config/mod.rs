@@ -79,16 +79,14 @@ pub fn to_json(config: &Config) -> Json {
     Json::Object(root)
 }
 
-/// Reads the shared secret of HS256, without the line end that editors put behind it.
+/// Reads the shared secret of HS256, without the white space at its end that editors leave there.
 ///
 /// Whoever checks tokens and whoever mints them must agree on that to the byte, so both read it here.
 /// A secret shorter than 32 bytes is refused: RFC 7518 forbids it, for it can be guessed from one token.
 pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
     let mut secret = Vec::new();
     File::open(path)?.take(SECRET_BYTES_MAX).read_to_end(&mut secret)?;
-    while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-        secret.pop();
-    }
+    secret.truncate(secret.trim_ascii_end().len());
     if secret.len() < SECRET_BYTES_MIN {
         let message = format!("the secret has {} bytes; at least {SECRET_BYTES_MIN} are needed", secret.len());
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
