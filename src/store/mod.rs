@@ -7,7 +7,12 @@
 //! 4. Reading never changes anything, and a read that starts after a report sees what it lists.
 //! 5. Start-up reads a constant number of records, whatever waits.
 
+pub mod engine;
+mod fjall_engine;
+mod keys;
+pub mod memory;
 pub mod reader;
+mod record;
 pub mod writer;
 
 use std::sync::Arc;
@@ -15,6 +20,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::ids::{DeviceId, MessageId, Seq, UserId};
 use crate::message::{Message, Tally};
+
+pub use fjall_engine::FjallEngine;
 
 /// Why the store could not do it. `Display` is for people.
 #[derive(Debug, Clone, thiserror::Error)]
