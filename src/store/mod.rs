@@ -7,12 +7,21 @@
 //! 4. Reading never changes anything, and a read that starts after a report sees what it lists.
 //! 5. Start-up reads a constant number of records, whatever waits.
 
+mod batch;
+mod commit;
+mod dead;
+mod dedupe;
+mod draft;
+mod due;
 pub mod engine;
 mod fjall_engine;
 mod keys;
 pub mod memory;
+mod meta;
+mod queue;
 pub mod reader;
 mod record;
+mod shared;
 pub mod writer;
 
 use std::sync::Arc;
