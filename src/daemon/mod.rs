@@ -24,7 +24,6 @@ use crate::routing::router::Router;
 use crate::routing::shard::{Mail, Shard, World};
 use crate::routing::state::State;
 use crate::shutdown::{self, Announcer};
-use crate::store::reader::Reader;
 use crate::store::writer::{Cellar, Writer};
 use crate::store::{Boot, CommitReport, Reporter, StoreError, StoreState};
 use crate::{ids::Seq, routing, telemetry};
@@ -78,10 +77,22 @@ impl Daemon {
     /// Whatever stands in the way, each in words: a live daemon at the socket, a store that is in use or
     /// newer, an address that cannot be had.
     pub async fn start(config: Config) -> Result<Self, DaemonError> {
+        Self::start_with(config, Cellar::open).await
+    }
+
+    /// The same on a store that `open` opens: for tests that let the disk fail.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub async fn start_with<O>(config: Config, open: O) -> Result<Self, DaemonError>
+    where
+        O: FnOnce(&config::Store, &config::Queue, Arc<Metrics>) -> Result<Cellar, StoreError> + Send + 'static,
+    {
         let config = Arc::new(config);
         let door = AdminDoor::bind(&config.admin.socket).await?;
         let metrics = Metrics::new();
-        let cellar = open_store(&config, &metrics).await?;
+        let (ours, counters) = (config.clone(), metrics.clone());
+        let cellar = blocking(move || open(&ours.store, &ours.queue, counters)).await??;
         let (boot, reader) = (cellar.boot.clone(), cellar.reader.clone());
         let clock = Clock::start(boot.floor.0 + 1);
         let (router, mail) = routing::mailboxes(config.routing.shards, config.routing.mailbox_batches);
@@ -179,11 +190,6 @@ pub async fn serve(config: Config) -> Result<(), DaemonError> {
     let daemon = Daemon::start(config).await?;
     stop::greet(&daemon);
     daemon.run(signals.first()).await
-}
-
-async fn open_store(config: &Arc<Config>, metrics: &Arc<Metrics>) -> Result<Cellar, DaemonError> {
-    let (config, metrics) = (config.clone(), metrics.clone());
-    Ok(blocking(move || Cellar::open(&config.store, &config.queue, metrics)).await??)
 }
 
 async fn close_store(writer: &Writer, clean: bool) -> Result<(), DaemonError> {
