@@ -1,6 +1,8 @@
 //! Goal: the shipped router.toml and the program cannot drift apart, and what is shown can be read back.
 //! Method: compare the file's text, parsed independently, with what the program makes of it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
@@ -52,14 +54,14 @@ fn every_key_has_a_comment_of_one_line() {
 
 #[test]
 fn what_is_shown_has_the_order_of_the_file_and_reads_back_the_same() {
-    let mut config = Config::default();
-    config.auth = Auth::Jwt(Jwt {
+    let jwt = Jwt {
         algorithm: JwtAlgorithm::EdDsa,
         key_file: "keys/a \"quoted\" name.pem".into(),
         issuer: Some("https://login.example".into()),
         audience: None,
         leeway: Duration::from_millis(1500),
-    });
+    };
+    let mut config = Config { auth: Auth::Jwt(jwt), ..Config::default() };
     config.gateway.allowed_origins = vec!["https://a.example".into(), "tauri://localhost".into()];
     config.limits.window = 7;
     let shown = config.to_toml();
