@@ -3,6 +3,7 @@
 //! Remembers where each key was written, so that every mistake can be pointed at. Only known keys with a place get
 //! into a layer; what a value may be is none of this file's business.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::ops::Range;
@@ -24,7 +25,7 @@ pub(super) struct Layer {
     values: Map<String, Value>,
     pub(super) places: BTreeMap<&'static str, Place>,
     pub(super) errors: Vec<ConfigError>,
-    /// There were syntax errors, so keys may be missing that somebody wrote.
+    /// It could not be read as a whole, so keys may be missing that somebody wrote.
     pub(super) is_broken: bool,
 }
 
@@ -73,7 +74,7 @@ impl Layer {
 
     /// Stands for a file that could not be read, so that the other layers are looked at all the same.
     pub(super) fn unreadable(file: &str, error: &std::io::Error) -> Self {
-        let mut layer = Self::default();
+        let mut layer = Self { is_broken: true, ..Self::default() };
         layer.complain(Place::File { file: file.to_owned() }, format!("cannot be read: {error}"));
         layer
     }
@@ -115,7 +116,7 @@ struct TomlFile<'a> {
 }
 
 impl TomlFile<'_> {
-    fn section(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
+    fn section(&mut self, name: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
         let section = name.get_ref().as_ref();
         let known_section = sections().any(|known| known == section);
         match value.get_ref() {
@@ -137,7 +138,7 @@ impl TomlFile<'_> {
         }
     }
 
-    fn key(&mut self, section: &str, name: &Spanned<std::borrow::Cow<'_, str>>, value: &DeValue<'_>) {
+    fn key(&mut self, section: &str, name: &Spanned<Cow<'_, str>>, value: &DeValue<'_>) {
         let dotted = format!("{section}.{}", name.get_ref());
         let place = place(self.file, self.text, name.span());
         match known(&dotted) {
