@@ -1,10 +1,13 @@
 //! Doorstep: a presence-aware message router.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod codes;
 pub mod config;
+pub mod daemon;
+pub mod gateway;
 pub mod ids;
 pub mod limits;
 pub mod message;
@@ -14,3 +17,4 @@ pub mod protocol;
 pub mod routing;
 pub mod shutdown;
 pub mod store;
+pub mod telemetry;
