@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
+use super::history::History;
 use super::wait;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_doorstep");
@@ -157,6 +158,23 @@ impl Daemon {
     /// One admin call with a JSON body.
     pub async fn admin_with(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         self.admin_call(method, path, body.to_string().into()).await
+    }
+
+    /// Writes the dead-letter list into `history`, page by page: what it lists is not lost.
+    pub async fn record_dead_letters(&self, history: &History) {
+        let mut after = String::new();
+        loop {
+            let (status, page) = self.admin("GET", &format!("/v1/dead-letters?limit=1000{after}")).await;
+            assert_eq!(status, 200, "{page}");
+            for letter in page["dead_letters"].as_array().expect("a list of dead letters") {
+                let user = letter["user"].as_str().expect("a dead letter's user");
+                history.dead_letter(user, letter["device"].as_str(), letter["seq"].as_u64().expect("a seq"));
+            }
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => return,
+            }
+        }
     }
 
     /// Runs the `doorstep` command against this daemon, with `input` on its standard input.
