@@ -152,7 +152,7 @@ impl Committer {
         if draft.books.dead.bytes > self.settings.dead_letters_bytes {
             self.trim_dead(&mut draft, 0);
         }
-        self.raise_ceiling(&mut draft, now);
+        draft.books.ceiling = next_ceiling(draft.books.ceiling, now);
         if now.wall_ms.abs_diff(draft.books.alive_ms) >= ALIVE_MS {
             draft.books.alive_ms = now.wall_ms;
         }
@@ -209,7 +209,7 @@ impl Committer {
             let age_ms = u64::try_from(self.settings.dead_letters_age.as_millis()).unwrap_or(u64::MAX);
             self.trim_dead(&mut draft, now.wall_ms.saturating_sub(age_ms));
         }
-        self.raise_ceiling(&mut draft, now);
+        draft.books.ceiling = next_ceiling(draft.books.ceiling, now);
         if draft.books != self.books {
             draft.books.alive_ms = now.wall_ms;
             // A failure poisons the store, and that is announced.
@@ -240,12 +240,6 @@ impl Committer {
             }
             self.sync(draft)?;
             cleared += dropped as u64;
-        }
-    }
-
-    fn raise_ceiling(&self, draft: &mut Draft, now: Now) {
-        if draft.books.ceiling.0.saturating_sub(now.us) < CEILING_AHEAD_US / 2 {
-            draft.books.ceiling = raised(draft.books.ceiling, now);
         }
     }
 
@@ -302,6 +296,12 @@ impl Committer {
     }
 }
 
+/// The ceiling as it should be now: raised when half of what was ahead is used.
+fn next_ceiling(ceiling: Seq, now: Now) -> Seq {
+    let is_half_used = ceiling.0.saturating_sub(now.us) < CEILING_AHEAD_US / 2;
+    if is_half_used { raised(ceiling, now) } else { ceiling }
+}
+
 /// The ceiling an hour ahead of the clock; never lower than it was.
 fn raised(ceiling: Seq, now: Now) -> Seq {
     Seq(now.us.saturating_add(CEILING_AHEAD_US)).min(Seq::MAX).max(ceiling)
@@ -327,5 +327,21 @@ impl Drop for Alarm {
             self.shared.enter(StoreState::Poisoned);
             self.reporter.state(StoreState::Poisoned);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ceiling_is_raised_when_half_of_it_is_used_and_never_lowered() {
+        let at = |us| Now { us, wall_ms: 0 };
+        let ceiling = raised(Seq::ZERO, at(1_000));
+        assert_eq!(ceiling, Seq(1_000 + CEILING_AHEAD_US));
+        assert_eq!(next_ceiling(ceiling, at(1_000 + CEILING_AHEAD_US / 2)), ceiling);
+        assert_eq!(next_ceiling(ceiling, at(1_001 + CEILING_AHEAD_US / 2)).0, 1_001 + CEILING_AHEAD_US / 2 * 3);
+        assert_eq!(raised(ceiling, at(0)), ceiling);
+        assert_eq!(next_ceiling(Seq::MAX, at(Seq::MAX.0)), Seq::MAX, "the last seq is the last ceiling");
     }
 }
