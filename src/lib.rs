@@ -6,6 +6,8 @@ pub mod cli;
 pub mod clock;
 pub mod codes;
 pub mod config;
+pub mod daemon;
+pub mod gateway;
 pub mod ids;
 pub mod limits;
 pub mod message;

@@ -1,18 +1,23 @@
-//! `doorstep serve`: reads the configuration and hands over to the daemon. Nothing else may happen here.
+//! `doorstep serve`: reads the configuration, begins to log and hands over to the daemon. The one place
+//! where a command calls the daemon instead of talking to its sockets.
 
 use std::path::Path;
 
 use super::{CliError, config as configured};
-use crate::config::Config;
+use crate::daemon;
+use crate::telemetry;
+
+/// Threads for work that blocks: reads of the store, mostly.
+const BLOCKING_THREADS_MAX: usize = 16;
 
 /// Runs the daemon until it ends.
 pub(super) fn run(config: Option<&Path>) -> Result<(), CliError> {
     let config = configured::load(config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(|error| CliError::new(format!("cannot start: {error}")))?.block_on(enter_daemon(config))
-}
-
-/// The one place where a command calls the daemon instead of talking to its sockets.
-async fn enter_daemon(_config: Config) -> Result<(), CliError> {
-    Err(CliError::new("this build has no daemon"))
+    let _log = telemetry::init(&config.log).map_err(|error| CliError::with_code(2, error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::new(format!("no async runtime: {error}")))?;
+    runtime.block_on(daemon::serve(config)).map_err(|error| CliError::with_code(error.exit_code(), error.to_string()))
 }

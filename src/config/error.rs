@@ -17,6 +17,12 @@ pub enum Place {
     Unwritten,
 }
 
+impl Place {
+    pub(super) fn line(&self) -> Option<usize> {
+        if let Self::Line { line, .. } = self { Some(*line) } else { None }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -3,6 +3,7 @@
 //! Remembers where each key was written, so that every mistake can be pointed at. Only known keys with a place get
 //! into a layer; what a value may be is none of this file's business.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::ops::Range;
@@ -24,6 +25,8 @@ pub(super) struct Layer {
     values: Map<String, Value>,
     pub(super) places: BTreeMap<&'static str, Place>,
     pub(super) errors: Vec<ConfigError>,
+    /// It could not be read as a whole, so keys may be missing that somebody wrote.
+    pub(super) is_broken: bool,
 }
 
 impl Source for Layer {
@@ -37,15 +40,20 @@ impl Source for Layer {
 }
 
 impl Layer {
-    /// What is complained about in a broken file is what was understood of it, so that one pass shows every mistake.
+    /// Goes on behind a syntax error with what was understood, so that one pass shows every mistake.
     pub(super) fn from_toml(file: &str, text: &str) -> Self {
         let (root, broken) = DeTable::parse_recoverable(text);
         let mut layer = Self::default();
         for error in &broken {
             let place = place(file, text, error.span().unwrap_or_default());
-            layer.complain(place, error.message().to_owned());
+            // The parser may stumble on through the rest of a line; where it fell first is what helps.
+            if layer.errors.last().is_none_or(|last| last.place.line() != place.line()) {
+                layer.complain(place, error.message().to_owned());
+            }
         }
-        let mut toml = TomlFile { file, text, broken_lines: layer.lines(), layer };
+        layer.is_broken = !layer.errors.is_empty();
+        let doubtful = layer.errors.iter().filter_map(|error| doubtful_lines(text, error.place.line()?)).collect();
+        let mut toml = TomlFile { file, text, doubtful, layer };
         for (section, value) in root.get_ref() {
             toml.section(section, value);
         }
@@ -66,7 +74,7 @@ impl Layer {
 
     /// Stands for a file that could not be read, so that the other layers are looked at all the same.
     pub(super) fn unreadable(file: &str, error: &std::io::Error) -> Self {
-        let mut layer = Self::default();
+        let mut layer = Self { is_broken: true, ..Self::default() };
         layer.complain(Place::File { file: file.to_owned() }, format!("cannot be read: {error}"));
         layer
     }
@@ -96,24 +104,19 @@ impl Layer {
     fn complain(&mut self, place: Place, message: String) {
         self.errors.push(ConfigError { place, message });
     }
-
-    fn lines(&self) -> Vec<usize> {
-        let line = |error: &ConfigError| if let Place::Line { line, .. } = error.place { Some(line) } else { None };
-        self.errors.iter().filter_map(line).collect()
-    }
 }
 
 /// A file on its way into a layer.
 struct TomlFile<'a> {
     file: &'a str,
     text: &'a str,
-    /// What the parser made of a broken line is a guess: neither used nor complained about again.
-    broken_lines: Vec<usize>,
+    /// What the parser made of these lines is a guess: neither used nor complained about again.
+    doubtful: Vec<Range<usize>>,
     layer: Layer,
 }
 
 impl TomlFile<'_> {
-    fn section(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
+    fn section(&mut self, name: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
         let section = name.get_ref().as_ref();
         let known_section = sections().any(|known| known == section);
         match value.get_ref() {
@@ -135,11 +138,11 @@ impl TomlFile<'_> {
         }
     }
 
-    fn key(&mut self, section: &str, name: &Spanned<std::borrow::Cow<'_, str>>, value: &DeValue<'_>) {
+    fn key(&mut self, section: &str, name: &Spanned<Cow<'_, str>>, value: &DeValue<'_>) {
         let dotted = format!("{section}.{}", name.get_ref());
         let place = place(self.file, self.text, name.span());
         match known(&dotted) {
-            _ if self.is_broken(&place) => {}
+            _ if self.is_doubtful(&place) => {}
             Some(key) => self.layer.put(key, kind_of(value), place),
             None => self.layer.complain(place, format!("unknown key {dotted}{}", hint(section, name.get_ref()))),
         }
@@ -147,13 +150,13 @@ impl TomlFile<'_> {
 
     fn complain(&mut self, span: Range<usize>, message: String) {
         let place = place(self.file, self.text, span);
-        if !self.is_broken(&place) {
+        if !self.is_doubtful(&place) {
             self.layer.complain(place, message);
         }
     }
 
-    fn is_broken(&self, place: &Place) -> bool {
-        matches!(place, Place::Line { line, .. } if self.broken_lines.contains(line))
+    fn is_doubtful(&self, place: &Place) -> bool {
+        place.line().is_some_and(|line| self.doubtful.iter().any(|lines| lines.contains(&line)))
     }
 }
 
@@ -231,6 +234,20 @@ fn kind_of(value: &DeValue<'_>) -> ValueKind {
         // No key holds a table, so what is in it does not matter.
         DeValue::Table(_) => ValueKind::Table(Map::new()),
     }
+}
+
+/// A broken line, and below the broken header of a section every line up to the next header, for it is open where
+/// they belong.
+fn doubtful_lines(text: &str, broken: usize) -> Option<Range<usize>> {
+    let is_header = |content: &str| content.trim_start().starts_with('[');
+    let mut lines = text.lines().zip(1..).skip_while(|(_, line)| *line < broken);
+    let (content, _) = lines.next()?;
+    let end = if is_header(content) {
+        lines.find(|(content, _)| is_header(content)).map_or(usize::MAX, |(_, line)| line)
+    } else {
+        broken + 1
+    };
+    Some(broken..end)
 }
 
 fn place(file: &str, text: &str, span: Range<usize>) -> Place {

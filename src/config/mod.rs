@@ -107,7 +107,9 @@ impl Config {
     /// Checks ranges and what must hold between keys, for configurations that did not come from `load`.
     pub fn check(&self) -> Result<(), ConfigErrors> {
         let complain = |fault: Fault| ConfigError { place: Place::Unwritten, message: fault.message };
-        ConfigErrors::unless_empty(self.faults(&BTreeMap::new()).into_iter().map(complain).collect())
+        let mut faults = self.out_of_range(&BTreeMap::new());
+        faults.extend(self.contradictions(&faults));
+        ConfigErrors::unless_empty(faults.into_iter().map(complain).collect())
     }
 
     /// The effective configuration as a file that `load` reads back; a key that is not at its default says so.
@@ -173,16 +175,17 @@ impl Config {
         sections.into_iter().flatten().collect()
     }
 
-    /// What is out of range, and what contradicts what; nothing follows from the value of a key that is `unread`.
-    fn faults(&self, unread: &BTreeMap<&'static str, String>) -> Vec<Fault> {
-        let out_of_range = self.entries().into_iter().filter(|entry| !unread.contains_key(entry.key));
-        let mut faults: Vec<_> =
-            out_of_range.filter_map(|entry| Some(Fault::new([entry.key; 2], &entry.fault?))).collect();
-        let suspect: Vec<_> = faults.iter().flat_map(|fault| fault.keys).chain(unread.keys().copied()).collect();
-        let contradictions = check::contradictions(self).into_iter();
-        let certain = contradictions.filter(|found| !found.keys.iter().any(|key| suspect.contains(key)));
-        faults.extend(certain.map(|found| Fault::new(found.keys, &found.message)));
-        faults
+    /// What is out of range, but for keys that hold a default because they could not be read.
+    fn out_of_range(&self, unread: &BTreeMap<&'static str, String>) -> Vec<Fault> {
+        let read = self.entries().into_iter().filter(|entry| !unread.contains_key(entry.key));
+        read.filter_map(|entry| Some(Fault::new([entry.key; 2], &entry.fault?))).collect()
+    }
+
+    /// What contradicts what, as far as it does not follow from a key that is at fault already.
+    fn contradictions(&self, known: &[Fault]) -> Vec<Fault> {
+        let is_known = |key: &&'static str| known.iter().any(|fault| fault.keys.contains(key));
+        let found = check::contradictions(self).into_iter().filter(|found| !found.keys.iter().any(is_known));
+        found.map(|found| Fault::new(found.keys, &found.message)).collect()
     }
 }
 
@@ -213,7 +216,11 @@ fn resolve(defaults: &Layer, layers: &[&Layer]) -> Result<Config, ConfigErrors> 
         return Err(ConfigErrors::only(Place::Unwritten, "the built-in defaults lack a key"));
     };
     let mut faults: Vec<_> = reader.faults.iter().map(|(key, message)| Fault::new([key; 2], message)).collect();
-    faults.extend(config.faults(&reader.faults));
+    faults.extend(config.out_of_range(&reader.faults));
+    // Behind a syntax error the key that would resolve the contradiction may have been lost.
+    if !layers.iter().any(|layer| layer.is_broken) {
+        faults.extend(config.contradictions(&faults));
+    }
     errors.extend(faults.into_iter().map(|fault| fault.traced(layers)));
     ConfigErrors::unless_empty(errors).map(|()| config)
 }

@@ -134,6 +134,8 @@ sections! {
         max_outstanding_per_sender: u64 = Count(1..=1_000_000 * MILLION);
         max_devices_per_user: usize = Count(1..=1024);
         device_expiry: Duration = Span(SECOND..=TEN_YEARS);
+        /// Nothing expires this long after a start: clients come back first.
+        expiry_grace: Duration = Span(Duration::ZERO..=DAY);
     }
 
     Store "store" {

@@ -1,28 +1,50 @@
-//! Frames as types. Decoding borrows from the text; nothing is copied that need not be.
+//! Client frames as types. Decoding borrows from the text; nothing is copied that need not be.
+//!
+//! Only shapes live here, never a decision whether a name, a size or a wish is allowed.
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::codes::Code;
 use crate::presence::PresenceState;
 
 /// What a client may say. Fields are as written: checking names and sizes is the gateway's work.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum ClientFrame<'a> {
     Hello(Hello),
     Send(SendFrame<'a>),
-    Ack { seq: u64 },
-    Status { state: PresenceState, text: Option<String> },
-    Watch { users: Vec<String> },
-    Unwatch { users: Vec<String> },
-    Token { token: String },
+    Ack {
+        seq: u64,
+    },
+    Status {
+        state: PresenceState,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+    },
+    Watch {
+        users: Vec<String>,
+    },
+    Unwatch {
+        users: Vec<String>,
+    },
+    Token {
+        token: String,
+    },
     Forget,
-    Ping { n: Option<u64> },
+    Ping {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        n: Option<u64>,
+    },
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// The first frame of a session.
+///
+/// Not readable with serde on purpose: `decode` refuses what a derived reader would let pass
+/// (`window: 0`, `status: "offline"`, an explicit null).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Hello {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
@@ -36,27 +58,32 @@ pub struct Hello {
     pub window: Option<u32>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct SendFrame<'a> {
     /// May only be missing when `ephemeral`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Cow<'a, str>>,
     pub to: Cow<'a, str>,
     /// The body byte for byte, borrowed from the frame.
     pub body: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub retry: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ephemeral: bool,
 }
 
-/// Why a text was no usable frame. For a `send`, `id` and `to` are there when they could be read, so
-/// that it can be answered with `rejected` instead of `error`.
+/// Why a text was no usable frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct FrameError {
     /// `BadRequest` or `UnknownType`.
     pub code: Code,
     pub reason: String,
+    /// There for every `send`, so that it is answered with `rejected` instead of `error`: its `id` and
+    /// `to`, each where it was a readable string no longer than such a name may be.
     pub send: Option<(Option<String>, Option<String>)>,
-    /// The `type` (or `id`) it was about, for `error.ref`.
+    /// The `type` it was about, for `error.ref`; cut short if it is unreasonably long.
     pub reference: Option<String>,
 }
