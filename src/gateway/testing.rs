@@ -18,9 +18,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{Desk, Gateway};
 use crate::clock::Clock;
-use crate::config::{
-    Admin, Auth, Config, Gateway as GatewayConfig, Limits, Log, LogFormat, Presence, Queue, Routing, Shutdown, Store,
-};
+use crate::config::{Config, Limits};
 use crate::ids::Seq;
 use crate::metrics::Metrics;
 use crate::routing::command::{Attach, Command};
@@ -36,65 +34,27 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
+/// The defaults, with bounds that a test reaches quickly.
 pub fn config() -> Config {
-    let second = Duration::from_secs(1);
-    Config {
-        gateway: GatewayConfig {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            hello_timeout: second * 10,
-            heartbeat: second * 30,
-            allowed_origins: Vec::new(),
-        },
-        auth: Auth::None,
-        limits: Limits {
-            max_connections: 1000,
-            connections_per_user: 8,
-            max_handshakes: 100,
-            frame_bytes: 64 * 1024,
-            body_bytes: 48 * 1024,
-            window: 64,
-            window_bytes: 256 * 1024,
-            sends_in_flight: 16,
-            sends_per_second_per_session: 1000,
-            sends_per_second_per_user: 2000,
-            malformed_frames: 4,
-        },
-        routing: Routing {
-            shards: 1,
-            mailbox_batches: 16,
-            pending_appends: 1000,
-            pending_append_bytes: 1 << 20,
-            load_queue: 16,
-            evict_after: second * 60,
-        },
-        queue: Queue {
-            accept_timeout: second * 10,
-            dedupe_window: second * 60,
-            dedupe_max: 1000,
-            ttl: second * 3600,
-            max_messages: 1000,
-            max_bytes: 1 << 20,
-            max_total_bytes: 1 << 30,
-            max_outstanding_per_sender: 1000,
-            max_devices_per_user: 8,
-            device_expiry: second * 3600,
-        },
-        store: Store {
-            path: "data".into(),
-            commit_delay: Duration::from_millis(20),
-            min_free: 0,
-            poison_grace: second,
-            page_messages: 64,
-            page_bytes: 1 << 20,
-            cache_bytes: 1 << 20,
-            dead_letters_bytes: 1 << 20,
-            dead_letters_age: second * 3600,
-        },
-        presence: Presence { linger: second, max_watched: 4 },
-        admin: Admin { socket: "doorstep.sock".into() },
-        shutdown: Shutdown { grace: second * 10, reconnect_spread: second },
-        log: Log { level: "info".into(), format: LogFormat::Text },
-    }
+    let mut config = Config::default();
+    config.gateway.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.limits = Limits {
+        max_connections: 1000,
+        connections_per_user: 8,
+        max_handshakes: 100,
+        frame_bytes: 64 * 1024,
+        body_bytes: 48 * 1024,
+        window: 64,
+        window_bytes: 256 * 1024,
+        sends_in_flight: 16,
+        sends_per_second_per_session: 1000,
+        sends_per_second_per_user: 2000,
+        malformed_frames: 4,
+    };
+    config.queue.max_outstanding_per_sender = 1000;
+    config.queue.ttl = Duration::from_secs(3600);
+    config.presence.max_watched = 4;
+    config
 }
 
 /// A gateway that runs, and what its test needs to play the rest of the daemon.
