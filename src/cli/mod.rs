@@ -2,6 +2,7 @@
 //!
 //! Tables are for people and may change; scripts use `--json`, which is the admin API's own answer.
 
+pub mod config;
 mod dead_letters;
 mod drain;
 mod health;
@@ -12,7 +13,9 @@ mod send;
 mod serve;
 mod sessions;
 mod stats;
+mod stdout;
 mod table;
+pub mod token;
 mod users;
 
 use std::ffi::OsString;
@@ -22,10 +25,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use http::AdminSocket;
-
-pub mod config;
-mod stdout;
-pub mod token;
 
 /// Ends a command with a message for people and an exit code.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +86,7 @@ impl Global {
     fn admin(&self) -> Result<AdminSocket, CliError> {
         match &self.socket {
             Some(path) => Ok(AdminSocket::new(path.clone())),
-            None => Ok(AdminSocket::new(serve::admin_socket(self.config.as_deref())?)),
+            None => Ok(AdminSocket::new(config::load(self.config.as_deref())?.admin.socket)),
         }
     }
 }
@@ -120,6 +119,11 @@ enum Command {
     Send(send::SendArgs),
     /// Let the daemon answer what it took, say goodbye to its clients, and exit
     Drain,
+    /// Mint a token for development
+    Token(token::TokenArgs),
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
 }
 
 /// Reads the command line, does what it says. Returns the exit code; errors are told on stderr.
@@ -153,6 +157,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::DeadLetters(args) => wait(dead_letters::run(global, args)),
         Command::Send(args) => wait(send::run(global, args)),
         Command::Drain => wait(drain::run(global)),
+        Command::Token(args) => token::run(&args, global.config.as_deref()),
+        Command::Config(command) => config::run(&command, global.config.as_deref()),
     }
 }
 
