@@ -130,7 +130,11 @@ impl Peer {
         loop {
             match within("the close frame", self.socket.next()).await.expect("a close frame").unwrap() {
                 Message::Text(text) => frames.push(serde_json::from_str(&text).unwrap()),
-                Message::Close(frame) => return (frames, frame.unwrap().code.into()),
+                Message::Close(frame) => {
+                    // Lets the reply go out, which a polite client waits for.
+                    while within("the end", self.socket.next()).await.is_some() {}
+                    return (frames, frame.unwrap().code.into());
+                }
                 _ => {}
             }
         }
