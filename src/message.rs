@@ -23,7 +23,12 @@ pub struct Message {
 impl Message {
     /// What the message counts for in windows and quotas, in bytes.
     pub fn weight(&self) -> u64 {
-        (self.body.len() + self.id.as_str().len() + self.from.as_str().len() + 64) as u64
+        Self::weight_of(&self.body, &self.id, &self.from)
+    }
+
+    /// The weight of a message with these parts.
+    pub fn weight_of(body: &[u8], id: &MessageId, from: &UserId) -> u64 {
+        (body.len() + id.as_str().len() + from.as_str().len() + 64) as u64
     }
 }
 

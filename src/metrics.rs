@@ -79,6 +79,7 @@ metrics! {
     Count dead_letters_dropped "Dead letters that fell out of the bounded list";
     Count takeovers "Sessions replaced by a newer one of the same device";
     Count presence_changes "Visible presence changes";
+    Count sessions_overflowed "Sessions closed because they did not read what they asked for";
     Count rate_limited "Sends answered rate_limited";
     Count start_records_read "Records read from the store while starting";
 }

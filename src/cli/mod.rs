@@ -1,4 +1,31 @@
 //! The commands people type; they talk to the daemon only through its sockets.
+//!
+//! Tables are for people and may change; scripts use `--json`, which is the admin API's own answer.
+
+mod dead_letters;
+mod drain;
+mod health;
+mod http;
+mod output;
+mod queues;
+mod send;
+mod serve;
+mod sessions;
+mod stats;
+mod table;
+mod users;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use http::AdminSocket;
+
+pub mod config;
+mod stdout;
+pub mod token;
 
 /// Ends a command with a message for people and an exit code.
 #[derive(Debug, thiserror::Error)]
@@ -12,5 +39,171 @@ pub struct CliError {
 impl CliError {
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), exit_code: 1 }
+    }
+
+    fn with_code(exit_code: u8, message: impl Into<String>) -> Self {
+        Self { message: message.into(), exit_code }
+    }
+}
+
+/// A presence-aware message router: what was accepted is never lost, never reordered, never silently
+/// dropped. Without a command, `doorstep` runs the daemon.
+#[derive(Debug, Parser)]
+#[command(name = "doorstep", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  doorstep                                run the daemon (the same as `doorstep serve`)
+  doorstep health                         is it well?
+  doorstep send --from alice --to bob hi  send a message as an application server would
+  doorstep queues --sort age              who has messages waiting, the oldest first
+  doorstep queue bob peek --bodies        look into bob's inbox; nothing is consumed
+
+Exit codes: 0 done, 1 it did not work, 2 it was asked wrongly, 3 no daemon is listening,
+75 try again later.";
+
+/// What every command knows.
+#[derive(Debug, Clone, Args)]
+struct Global {
+    /// Configuration file [default: router.toml in the working directory, if there]
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Admin socket of the daemon [default: admin.socket of the configuration]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print the admin API's answer as JSON instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+impl Global {
+    /// The daemon's admin socket: as said here, or as configured.
+    fn admin(&self) -> Result<AdminSocket, CliError> {
+        match &self.socket {
+            Some(path) => Ok(AdminSocket::new(path.clone())),
+            None => Ok(AdminSocket::new(serve::admin_socket(self.config.as_deref())?)),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Serve,
+    /// Show levels, rates and totals of the running daemon
+    Stats,
+    /// Is the daemon live, ready, able to store? Exits with 1 when it is not ready
+    Health,
+    /// List users with a device or online
+    Users(users::ListArgs),
+    /// Show one user: presence, devices, backlog, sessions
+    User(users::UserArgs),
+    /// List users who have messages waiting
+    Queues(queues::ListArgs),
+    /// Show, peek into or purge one user's inbox
+    Queue(queues::QueueArgs),
+    /// List live sessions
+    Sessions(sessions::ListArgs),
+    /// Remove a session: its client is closed with 4410 and does not come back by itself
+    Kick(sessions::KickArgs),
+    /// Unregister a device; what only it still lacked goes to the dead letters
+    Forget(users::ForgetArgs),
+    /// Show messages that were not delivered, and why; or clear the list
+    DeadLetters(dead_letters::DeadLettersArgs),
+    /// Send a message and wait until it is safe
+    Send(send::SendArgs),
+    /// Let the daemon answer what it took, say goodbye to its clients, and exit
+    Drain,
+}
+
+/// Reads the command line, does what it says. Returns the exit code; errors are told on stderr.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return output::usage(&error),
+    };
+    match dispatch(cli) {
+        Ok(()) => 0,
+        Err(error) => {
+            output::complain(&error);
+            error.exit_code
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), CliError> {
+    let global = &cli.global;
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(global.config.as_deref()),
+        Command::Stats => wait(stats::run(global)),
+        Command::Health => wait(health::run(global)),
+        Command::Users(args) => wait(users::list(global, args)),
+        Command::User(args) => wait(users::show(global, args)),
+        Command::Queues(args) => wait(queues::list(global, args)),
+        Command::Queue(args) => wait(queues::queue(global, args)),
+        Command::Sessions(args) => wait(sessions::list(global, args)),
+        Command::Kick(args) => wait(sessions::kick(global, args)),
+        Command::Forget(args) => wait(users::forget(global, args)),
+        Command::DeadLetters(args) => wait(dead_letters::run(global, args)),
+        Command::Send(args) => wait(send::run(global, args)),
+        Command::Drain => wait(drain::run(global)),
+    }
+}
+
+/// Runs a command that waits for the daemon; one thread is plenty for that.
+fn wait(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| CliError::new(format!("cannot start: {error}")))?.block_on(command)
+}
+
+/// How much of a list to show.
+#[derive(Debug, Args)]
+struct PageArgs {
+    /// Entries at most
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Go on where an earlier answer ended (it said where)
+    #[arg(long, value_name = "PLACE")]
+    after: Option<String>,
+}
+
+impl PageArgs {
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let after = self.after.iter().map(|after| ("after", after.clone()));
+        std::iter::once(("limit", self.limit.to_string())).chain(after).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_means_serve_and_globals_may_stand_anywhere() {
+        let cli = Cli::try_parse_from(["doorstep"]).unwrap();
+        assert!(cli.command.is_none());
+        let cli = Cli::try_parse_from(["doorstep", "queue", "bob", "purge", "--json", "--socket", "/s"]).unwrap();
+        assert!(cli.global.json);
+        assert_eq!(cli.global.socket.unwrap(), PathBuf::from("/s"));
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_exit_code_2() {
+        for bad in [&["doorstep", "quues"][..], &["doorstep", "users", "--limit", "0"], &["doorstep", "kick"]] {
+            assert_eq!(run(bad.iter().map(OsString::from)), 2, "{bad:?}");
+        }
     }
 }

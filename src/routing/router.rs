@@ -31,6 +31,19 @@ impl Router {
         Self { mailboxes: mailboxes.into() }
     }
 
+    /// A router whose mailboxes the test empties itself; each takes `room` batches.
+    #[cfg(test)]
+    pub(crate) fn to_test(shards: usize, room: usize) -> (Self, Vec<mpsc::Receiver<Batch>>) {
+        let (mailboxes, receivers) = (0..shards)
+            .map(|_| {
+                let (batches, receiver) = mpsc::channel(room);
+                let (queries, _unheard) = mpsc::channel(1);
+                (Mailbox { batches, queries }, receiver)
+            })
+            .unzip::<_, _, Vec<_>, Vec<_>>();
+        (Self::new(mailboxes), receivers)
+    }
+
     pub fn shards(&self) -> usize {
         self.mailboxes.len()
     }

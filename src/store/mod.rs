@@ -7,7 +7,21 @@
 //! 4. Reading never changes anything, and a read that starts after a report sees what it lists.
 //! 5. Start-up reads a constant number of records, whatever waits.
 
+mod batch;
+mod commit;
+mod dead;
+mod dedupe;
+mod draft;
+mod due;
+pub mod engine;
+mod fjall_engine;
+mod keys;
+pub mod memory;
+mod meta;
+mod queue;
 pub mod reader;
+mod record;
+mod shared;
 pub mod writer;
 
 use std::sync::Arc;
@@ -15,6 +29,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::ids::{DeviceId, MessageId, Seq, UserId};
 use crate::message::{Message, Tally};
+
+pub use fjall_engine::FjallEngine;
 
 /// Why the store could not do it. `Display` is for people.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -1,0 +1,116 @@
+//! Shutdown is a form of delivery: empty the mailboxes, commit, answer, say goodbye, write the clean mark.
+
+use std::io::Write;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Daemon, DaemonError, close_store};
+use crate::codes::CloseCode;
+use crate::routing::command::Command;
+use crate::routing::router::Router;
+use crate::routing::session_handle::Closing;
+use crate::shutdown::Phase;
+use crate::store::StoreState;
+
+/// With a failed disk there is nothing to wait for; sessions still get their goodbye.
+const POISONED_GRACE: Duration = Duration::from_secs(2);
+/// What clients are told to wait at least before they come back, in milliseconds.
+const COME_BACK_MS: u64 = 500;
+
+/// SIGTERM and SIGINT.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn catch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Returns at the first signal; the second one then ends the process at once (what was accepted is
+    /// safe at any instant, so there is nothing to be tidied).
+    pub(super) async fn first(mut self) {
+        self.next().await;
+        tokio::spawn(async move {
+            self.next().await;
+            tracing::warn!("a second signal: ending at once");
+            std::process::exit(1);
+        });
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Says where it listens and what to type next.
+pub(super) fn greet(daemon: &Daemon) {
+    let text = format!(
+        "doorstep {version} listens on ws://{address}/v1/connect\n\
+         data in {data}, admin socket {socket}\n\
+         try: doorstep chat --as alice --to bob    and in another terminal: doorstep queues\n",
+        version = env!("CARGO_PKG_VERSION"),
+        address = daemon.address(),
+        data = daemon.config.store.path.display(),
+        socket = daemon.socket().display(),
+    );
+    // Standard output may be closed; the daemon serves all the same.
+    let mut out = std::io::stdout();
+    let _unheard = out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err();
+}
+
+/// Closes the rooms top-down, within the grace.
+pub(super) async fn stop(daemon: &mut Daemon) -> Result<(), DaemonError> {
+    let poisoned = *daemon.storage.borrow() == StoreState::Poisoned;
+    let grace = if poisoned { POISONED_GRACE } else { daemon.config.shutdown.grace };
+    let deadline = Instant::now() + grace;
+    daemon.watchers.abort_all();
+    daemon.announcer.announce(Phase::Draining);
+    let answered = timeout_at(deadline, drain(&daemon.router)).await.is_ok();
+    say_goodbye(daemon).await;
+    daemon.announcer.announce(Phase::Closing);
+    let left = timeout_at(deadline, &mut daemon.gateway).await.is_ok();
+    // The sessions' last cursors.
+    let flushed = timeout_at(deadline, drain(&daemon.router)).await.is_ok();
+    let closed = timeout_at(deadline, &mut daemon.admin).await.is_ok();
+    daemon.shards.shutdown().await;
+    // The clean mark stands for "nothing was pushed that is not written down".
+    let clean = answered && flushed && !poisoned;
+    let stored = close_store(&daemon.writer, clean).await;
+    if poisoned {
+        return Err(DaemonError::Poisoned);
+    }
+    stored?;
+    tracing::info!(clean, left, closed, "stopped");
+    if clean && left { Ok(()) } else { Err(DaemonError::GraceOver) }
+}
+
+/// Returns when every owner has answered every send and written every cursor.
+async fn drain(router: &Router) {
+    let mut drained = Vec::new();
+    for shard in 0..router.shards() {
+        let (reply, answer) = oneshot::channel();
+        if router.send(shard, smallvec::smallvec![Command::Drain { reply }]).await.is_ok() {
+            drained.push(answer);
+        }
+    }
+    // An owner that is gone has nothing to drain.
+    let _answers = futures::future::join_all(drained).await;
+}
+
+async fn say_goodbye(daemon: &Daemon) {
+    let spread_ms = daemon.config.shutdown.reconnect_spread.as_millis() as u64;
+    let closing =
+        Closing { code: CloseCode::Restarting, reason: "the router is restarting", retry_after_ms: Some(COME_BACK_MS) };
+    for shard in 0..daemon.router.shards() {
+        let command = Command::CloseAll { closing: closing.clone(), spread_ms };
+        let _gone = daemon.router.send(shard, smallvec::smallvec![command]).await.is_err();
+    }
+}

@@ -1,0 +1,75 @@
+//! The daemon's own regular looks: is something due in the store, has the wall clock stepped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::routing::command::Command;
+use crate::routing::router::Router;
+use crate::store::reader::Reader;
+
+/// Users that are looked at in one go because something of theirs is due.
+const DUE_USERS_MAX: usize = 256;
+/// How often the store is asked what is due.
+const DUE_EVERY: Duration = Duration::from_secs(5);
+/// How often the two clocks are compared.
+const COMPARE_EVERY: Duration = Duration::from_secs(1);
+/// A wall clock that moves this much against the monotonic one has stepped, in milliseconds.
+const STEP_MS: u64 = 60_000;
+
+/// Starts both; they end when they are aborted.
+pub(super) fn spawn(router: Router, reader: Reader, clock: Clock, paused: Arc<AtomicBool>) -> JoinSet<()> {
+    let mut watchers = JoinSet::new();
+    watchers.spawn(watch_due(router.clone(), reader, clock, paused.clone()));
+    watchers.spawn(watch_clock(router, clock, paused));
+    watchers
+}
+
+/// Brings users of whom something has expired before their owners.
+async fn watch_due(router: Router, reader: Reader, clock: Clock, paused: Arc<AtomicBool>) {
+    loop {
+        tokio::time::sleep(DUE_EVERY).await;
+        if paused.load(Ordering::Relaxed) {
+            continue;
+        }
+        let (reader, now_ms) = (reader.clone(), clock.now().wall_ms);
+        let Ok(Ok(due)) = tokio::task::spawn_blocking(move || reader.due(now_ms, DUE_USERS_MAX)).await else {
+            tracing::error!("the store cannot be asked what is due");
+            continue;
+        };
+        for (user, at_ms) in due {
+            if router.ask(&user, Command::Due { user: user.clone(), at_ms }).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Pauses expiry when the wall clock steps, until an operator says that it is right.
+async fn watch_clock(router: Router, clock: Clock, paused: Arc<AtomicBool>) {
+    let mut usual_ms = lead_ms(clock);
+    loop {
+        tokio::time::sleep(COMPARE_EVERY).await;
+        let lead_now_ms = lead_ms(clock);
+        if lead_now_ms.abs_diff(usual_ms) <= STEP_MS {
+            continue;
+        }
+        tracing::warn!(step_ms = lead_now_ms - usual_ms, "the wall clock stepped: expiry is paused until resumed");
+        usual_ms = lead_now_ms;
+        paused.store(true, Ordering::Relaxed);
+        for shard in 0..router.shards() {
+            if router.send(shard, smallvec::smallvec![Command::PauseExpiry(true)]).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// By how much the wall clock is ahead of the hybrid one, in milliseconds.
+fn lead_ms(clock: Clock) -> i64 {
+    let now = clock.now();
+    now.wall_ms as i64 - (now.us / 1000) as i64
+}

@@ -1,0 +1,194 @@
+//! The story of one connection: let in, attached, served; or refused with the right words.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::http::StatusCode;
+
+use super::handshake::{self, Greeting, NoUpgrade, Socket};
+use super::inbound::Inbound;
+use super::outbox::{OVERFLOW_RETRY_MS, Outbox};
+use super::pace::{HandshakePlace, UserPlace};
+use super::session::Session;
+use super::wire::{self, Wire, Writer};
+use super::{Shared, closing};
+use crate::codes::CloseCode;
+use crate::ids::SessionId;
+use crate::routing::command::{Attach, Command};
+use crate::routing::session_handle::{Closing, SessionHandle};
+use crate::shutdown::{Listener, Phase};
+
+/// How long a client may take, and what may cut it short.
+struct Patience {
+    until: Instant,
+    place: HandshakePlace,
+    daemon: Listener,
+    writer: Writer,
+}
+
+/// A client that is attached.
+struct Admitted {
+    socket: Socket,
+    inbound: Inbound,
+    user_place: UserPlace,
+}
+
+/// Why the wait for a client was cut short.
+#[derive(Debug, Clone, Copy)]
+enum Impatience {
+    TooSlow,
+    Evicted,
+    Draining,
+    /// The peer cannot be written to.
+    Gone,
+}
+
+/// Why a connection came to nothing. What is to be said is in the outbox.
+#[derive(Debug, Clone, Copy)]
+enum Refused {
+    /// To be closed with the usual courtesy.
+    Told,
+    /// To be closed at once: there are too many like it.
+    Evicted,
+}
+
+/// Serves a fresh connection from the first byte to the last.
+pub async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, place: HandshakePlace) {
+    let id = SessionId(ulid::Ulid::from_datetime(SystemTime::now()).0);
+    let outbox = Arc::new(Outbox::new(id, shared.bounds.clone(), shared.desk.metrics.clone()));
+    let (wire, writer) = wire::part(stream, &outbox);
+    let until = Instant::now() + shared.config.gateway.hello_timeout;
+    let daemon = shared.shutdown.clone();
+    let mut patience = Patience { until, place, daemon, writer };
+    // Boxed, so that the memory of a handshake is not kept for as long as the session lasts.
+    let entered = Box::pin(let_in(&shared, wire, &outbox, &mut patience, peer)).await;
+    match entered {
+        Ok(Admitted { socket, inbound, user_place }) => {
+            let Patience { writer, place, .. } = patience;
+            drop(place);
+            Session { shared, socket, writer, outbox, inbound }.run().await;
+            drop(user_place);
+        }
+        Err(refused) => {
+            shared.desk.metrics.hellos_refused.inc();
+            tracing::debug!(%peer, session = %id, ?refused, "connection refused");
+            match refused {
+                Refused::Told => patience.writer.finish().await,
+                Refused::Evicted => patience.writer.finish_now(),
+            }
+        }
+    }
+}
+
+/// Upgrade, hello, attach. Once the attach is on its way the session exists, and there is no more refusing.
+async fn let_in(
+    shared: &Arc<Shared>,
+    wire: Wire,
+    outbox: &Arc<Outbox>,
+    patience: &mut Patience,
+    peer: SocketAddr,
+) -> Result<Admitted, Refused> {
+    let upgraded = patience.wait(handshake::upgrade(shared, wire)).await;
+    let (mut socket, bearer) = match upgraded {
+        Ok(Ok(upgraded)) => upgraded,
+        Ok(Err(no_upgrade)) => return Err(refuse_upgrade(outbox, no_upgrade)),
+        Err(impatience) => return Err(cut_upgrade(outbox, impatience)),
+    };
+    let greeting = match patience.wait(handshake::greeting(shared, &mut socket, bearer)).await {
+        Ok(Ok(greeting)) => greeting,
+        Ok(Err(closing)) => return Err(refuse_hello(outbox, closing)),
+        Err(impatience) => return Err(cut_hello(outbox, impatience)),
+    };
+    let user = &greeting.identity.user;
+    let Some(user_place) = shared.users.enter(user, shared.config.limits.connections_per_user) else {
+        let too_many = closing(CloseCode::TooMany, "too many connections of this user");
+        return Err(refuse_hello(outbox, Some(Closing { retry_after_ms: Some(OVERFLOW_RETRY_MS), ..too_many })));
+    };
+    outbox.set_expires_ms(greeting.identity.expiry.map(|expiry| expiry.at_ms));
+    match patience.wait(shared.desk.router.ask(user, attach(shared, &greeting, outbox, peer))).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_gone)) => return Err(cut_hello(outbox, Impatience::Draining)),
+        Err(impatience) => return Err(cut_hello(outbox, impatience)),
+    }
+    tracing::debug!(%peer, session = %outbox.id(), %user, device = %greeting.device, "session attached");
+    let inbound = Inbound::new(shared.clone(), outbox.clone(), greeting.identity, greeting.device);
+    Ok(Admitted { socket, inbound, user_place })
+}
+
+fn attach(shared: &Shared, greeting: &Greeting, outbox: &Arc<Outbox>, peer: SocketAddr) -> Command {
+    Command::Attach(Attach {
+        user: greeting.identity.user.clone(),
+        device: greeting.device.clone(),
+        session: outbox.clone(),
+        state: greeting.state,
+        text: None,
+        window: greeting.window,
+        window_bytes: shared.config.limits.window_bytes,
+        peer: peer.to_string(),
+    })
+}
+
+impl Patience {
+    /// Waits for a step of the handshake, and writes what it has to say meanwhile.
+    async fn wait<T>(&mut self, step: impl Future<Output = T>) -> Result<T, Impatience> {
+        tokio::select! {
+            biased;
+            _broken = self.writer.pump() => Err(Impatience::Gone),
+            done = step => Ok(done),
+            () = self.place.evicted() => Err(Impatience::Evicted),
+            () = self.daemon.reached(Phase::Draining) => Err(Impatience::Draining),
+            () = tokio::time::sleep_until(self.until) => Err(Impatience::TooSlow),
+        }
+    }
+}
+
+fn refuse_upgrade(outbox: &Outbox, no_upgrade: NoUpgrade) -> Refused {
+    if let NoUpgrade::Refused(status) = no_upgrade {
+        outbox.append_raw(handshake::plain_response(status).as_bytes());
+    }
+    outbox.leave();
+    Refused::Told
+}
+
+fn cut_upgrade(outbox: &Outbox, impatience: Impatience) -> Refused {
+    let status = match impatience {
+        Impatience::TooSlow => Some(StatusCode::REQUEST_TIMEOUT),
+        Impatience::Evicted | Impatience::Draining => Some(StatusCode::SERVICE_UNAVAILABLE),
+        Impatience::Gone => None,
+    };
+    if let Some(status) = status {
+        outbox.append_raw(handshake::plain_response(status).as_bytes());
+    }
+    outbox.leave();
+    after(impatience)
+}
+
+fn refuse_hello(outbox: &Outbox, closing: Option<Closing>) -> Refused {
+    match closing {
+        Some(closing) => outbox.close(closing),
+        None => outbox.leave(),
+    }
+    Refused::Told
+}
+
+fn cut_hello(outbox: &Outbox, impatience: Impatience) -> Refused {
+    let closing = match impatience {
+        Impatience::TooSlow => Some(closing(CloseCode::Silent, "hello did not come in time")),
+        Impatience::Evicted => Some(Closing {
+            retry_after_ms: Some(OVERFLOW_RETRY_MS),
+            ..closing(CloseCode::TooMany, "too many connections are waiting to say hello")
+        }),
+        Impatience::Draining => Some(closing(CloseCode::Restarting, "the router is shutting down")),
+        Impatience::Gone => None,
+    };
+    refuse_hello(outbox, closing);
+    after(impatience)
+}
+
+fn after(impatience: Impatience) -> Refused {
+    if matches!(impatience, Impatience::Evicted) { Refused::Evicted } else { Refused::Told }
+}

@@ -1,0 +1,150 @@
+//! The accept loop: who gets a connection at all.
+//!
+//! Never blocks on a client, and never lets those who do not speak keep out those who do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::http::StatusCode;
+
+use super::{GatewayError, Shared, connection, handshake};
+use crate::metrics::Metrics;
+use crate::shutdown::Phase;
+
+/// Connections that the kernel may hold for us.
+const BACKLOG: u32 = 4096;
+/// Descriptors for everything that is no connection: the store, the admin socket, logs.
+const OTHER_DESCRIPTORS: u64 = 64;
+/// Pause after a failed accept: doubled from the first to the second while it goes on failing.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often rates of users who no longer send are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// # Errors
+/// The address cannot be had; says which.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let listener = socket.and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    });
+    listener.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => GatewayError::InUse { address },
+        _ => GatewayError::Listen { address, source },
+    })
+}
+
+/// Raises the soft limit of open files as far as it may be, and warns when that is not enough.
+pub fn check_descriptors(max_connections: usize) {
+    let wanted = max_connections as u64 + OTHER_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    let enough = |current: Option<u64>| current.is_none_or(|current| current >= wanted);
+    if enough(limit.current) {
+        return;
+    }
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if setrlimit(Resource::Nofile, raised).is_err() || !enough(limit.maximum) {
+        let limit = getrlimit(Resource::Nofile).current;
+        tracing::warn!(limit, wanted, "the limit of open files is below what limits.max_connections needs");
+    }
+}
+
+/// Accepts until the daemon drains, then waits until the last session has ended and the daemon closes.
+pub async fn run(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    let mut daemon = shared.shutdown.clone();
+    tokio::select! {
+        () = daemon.reached(Phase::Draining) => {}
+        () = accept(&listener, &shared, &mut connections) => {}
+    }
+    // From here on a client that comes is refused by the kernel, and tries elsewhere or later.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+    daemon.reached(Phase::Closing).await;
+}
+
+async fn accept(listener: &TcpListener, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    let mut pause = PAUSE_MIN;
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    pause = PAUSE_MIN;
+                    admit(shared, connections, stream, peer);
+                }
+                Err(error) => {
+                    recover(shared, &error, pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+            },
+            Some(_ended) = connections.join_next() => {}
+            _tick = sweep.tick() => shared.rates.sweep(),
+        }
+    }
+}
+
+fn admit(shared: &Arc<Shared>, connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr) {
+    while connections.try_join_next().is_some() {}
+    // Full, but of what? A connection that has not said hello makes room for one that may.
+    if connections.len() >= shared.config.limits.max_connections && !shared.handshakes.evict_oldest() {
+        shared.desk.metrics.connects_refused.inc();
+        return refuse(&stream, peer);
+    }
+    shared.desk.metrics.connects.inc();
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "connection broke before it began");
+        return;
+    }
+    let open = OpenConnection::new(shared.desk.metrics.clone());
+    let place = shared.handshakes.enter();
+    let shared = shared.clone();
+    connections.spawn(async move {
+        connection::serve(shared, stream, peer, place).await;
+        drop(open);
+    });
+}
+
+/// Says so if that can be done at once; whoever is refused may cost nothing.
+fn refuse(stream: &TcpStream, peer: SocketAddr) {
+    let response = handshake::plain_response(StatusCode::SERVICE_UNAVAILABLE);
+    // What the client has sent is read first: closing with something unread would take the answer back.
+    let _read = stream.try_read(&mut [0; 4096]);
+    let told = stream.try_write(response.as_bytes()).is_ok();
+    tracing::debug!(%peer, told, "connection refused: limits.max_connections reached");
+}
+
+/// Out of descriptors or memory: waiting is all there is, and those who never said hello go first. Any
+/// other error concerns one connection that is gone already.
+async fn recover(shared: &Shared, error: &io::Error, pause: Duration) {
+    let of_the_peer = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset, io::ErrorKind::Interrupted];
+    if of_the_peer.contains(&error.kind()) {
+        return;
+    }
+    let evicted = shared.handshakes.evict_oldest();
+    tracing::warn!(%error, pause_ms = pause.as_millis() as u64, evicted, "cannot accept connections");
+    tokio::time::sleep(pause).await;
+}
+
+/// Counts an open connection for as long as it lives.
+struct OpenConnection(Arc<Metrics>);
+
+impl OpenConnection {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.connections.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
+}

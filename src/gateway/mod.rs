@@ -1,0 +1,129 @@
+//! The front door: WebSocket connections.
+//!
+//! Promises:
+//! 1. Nobody gets past without a `hello` in time and a credential that holds.
+//! 2. An `Attach` is followed by exactly one `Detach`, whatever happens to the connection.
+//! 3. A session costs bounded memory, however much it sends and however little it reads.
+//! 4. A session that is held up (a busy owner, a client that does not read) holds up no other.
+//! 5. Every `send` that gets through is answered by its owner; every other one is answered here.
+//!
+//! A connection walks through [`listener`] → [`connection`] → [`handshake`] → [`session`]. What it reads
+//! becomes commands in [`inbound`], what it is told becomes frames in [`outbox`], and [`wire`] moves the bytes.
+
+mod auth;
+mod connection;
+mod frame;
+mod handshake;
+mod inbound;
+mod listener;
+mod outbox;
+mod pace;
+mod session;
+mod vitals;
+mod wire;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::clock::Clock;
+use crate::codes::CloseCode;
+use crate::config::{Auth, Config};
+use crate::metrics::Metrics;
+use crate::routing::outstanding::Outstanding;
+use crate::routing::router::Router;
+use crate::routing::session_handle::Closing;
+use crate::shutdown;
+
+/// Why the door does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    #[error("{address} is in use by another process")]
+    InUse { address: SocketAddr },
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("auth mode none needs a loopback address, and {address} is none")]
+    OpenToAll { address: SocketAddr },
+    #[error("cannot read the key file {path}: {source}")]
+    KeyFile { path: String, source: io::Error },
+    #[error("the key file {path} cannot be used: {reason}")]
+    Key { path: String, reason: String },
+}
+
+/// What the gateway needs of the rooms below.
+#[derive(Clone)]
+pub struct Desk {
+    pub router: Router,
+    pub outstanding: Outstanding,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+}
+
+/// A bound door.
+pub struct Gateway {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// What all connections share.
+struct Shared {
+    config: Arc<Config>,
+    desk: Desk,
+    auth: auth::Authenticator,
+    bounds: Arc<outbox::Bounds>,
+    rates: pace::Rates,
+    users: Arc<pace::Users>,
+    handshakes: Arc<pace::Handshakes>,
+    shutdown: shutdown::Listener,
+}
+
+impl Gateway {
+    /// Reads the keys and takes the address; connections wait in the kernel until [`run`](Self::run).
+    /// To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// A key that cannot be used, or an address that cannot be had.
+    pub fn bind(config: Arc<Config>, desk: Desk, shutdown: shutdown::Listener) -> Result<Self, GatewayError> {
+        let address = config.gateway.listen;
+        if matches!(config.auth, Auth::None) && !address.ip().is_loopback() {
+            return Err(GatewayError::OpenToAll { address });
+        }
+        let auth = auth::Authenticator::new(&config.auth)?;
+        let listener = listener::bind(address)?;
+        let local_addr = listener.local_addr().map_err(|source| GatewayError::Listen { address, source })?;
+        listener::check_descriptors(config.limits.max_connections);
+        let shared = Shared {
+            auth,
+            bounds: Arc::new(outbox::Bounds::new(&config)),
+            rates: pace::Rates::new(&config.limits),
+            users: Arc::default(),
+            handshakes: pace::Handshakes::new(config.limits.max_handshakes),
+            config,
+            desk,
+            shutdown,
+        };
+        Ok(Self { listener, local_addr, shared: Arc::new(shared) })
+    }
+
+    /// Where clients may come; differs from what was configured when that was port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Lets clients in until the daemon drains, and serves those inside until it closes and the last has left.
+    pub async fn run(self) {
+        listener::run(self.listener, self.shared).await;
+    }
+}
+
+fn closing(code: CloseCode, reason: &'static str) -> Closing {
+    Closing { code, reason, retry_after_ms: None }
+}

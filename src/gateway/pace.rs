@@ -1,0 +1,206 @@
+//! How fast clients may go and how many may come: rates of sends, connections of a user, open handshakes.
+//! Everything counted here expires or is given back by a guard; nothing grows with users that are gone.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::sync::oneshot;
+
+use crate::config::Limits;
+use crate::ids::UserId;
+
+/// Rates of sends, per user and as a mould for sessions.
+pub struct Rates {
+    session: Quota,
+    users: DefaultKeyedRateLimiter<UserId>,
+    clock: DefaultClock,
+}
+
+/// One session's own rate.
+pub struct SessionRate(DefaultDirectRateLimiter);
+
+impl Rates {
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            session: per_second(limits.sends_per_second_per_session),
+            users: RateLimiter::keyed(per_second(limits.sends_per_second_per_user)),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    pub fn session(&self) -> SessionRate {
+        SessionRate(RateLimiter::direct(self.session))
+    }
+
+    /// Counts one send.
+    ///
+    /// # Errors
+    /// Too fast: how long to wait, in milliseconds.
+    pub fn check(&self, session: &SessionRate, user: &UserId) -> Result<(), u64> {
+        // The session first: what it is refused does not use up the share of the user's other sessions.
+        let checked = session.0.check().and_then(|()| self.users.check_key(user));
+        checked.map_err(|not_until| not_until.wait_time_from(self.clock.now()).as_millis() as u64 + 1)
+    }
+
+    /// Forgets users who have not sent for so long that their rate is as good as new.
+    pub fn sweep(&self) {
+        self.users.retain_recent();
+    }
+}
+
+/// The configuration promises at least one; a burst of a second's worth is allowed.
+fn per_second(sends: u32) -> Quota {
+    Quota::per_second(NonZeroU32::new(sends).unwrap_or(NonZeroU32::MIN))
+}
+
+/// Connections of each user that is connected.
+#[derive(Default)]
+pub struct Users(DashMap<UserId, usize>);
+
+/// One of a user's connections, until dropped.
+pub struct UserPlace {
+    users: Arc<Users>,
+    user: UserId,
+}
+
+impl Users {
+    /// None when the user has `max` already.
+    pub fn enter(self: &Arc<Self>, user: &UserId, max: usize) -> Option<UserPlace> {
+        let mut count = self.0.entry(user.clone()).or_insert(0);
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(UserPlace { users: self.clone(), user: user.clone() })
+    }
+}
+
+impl Drop for UserPlace {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut entry) = self.users.0.entry(self.user.clone()) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+/// Connections that have not said `hello` yet, oldest first. When one too many comes the oldest goes, so a
+/// flood of them shortens everyone's time to say it but keeps nobody out.
+pub struct Handshakes {
+    max: usize,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    places: BTreeMap<u64, oneshot::Sender<()>>,
+}
+
+/// One open handshake, until dropped.
+pub struct HandshakePlace {
+    handshakes: Arc<Handshakes>,
+    number: u64,
+    evicted: oneshot::Receiver<()>,
+}
+
+impl Handshakes {
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, open: Mutex::default() })
+    }
+
+    pub fn enter(self: &Arc<Self>) -> HandshakePlace {
+        let (sender, evicted) = oneshot::channel();
+        let mut open = self.lock();
+        while open.places.len() >= self.max.max(1) {
+            open.places.pop_first();
+        }
+        let number = open.next;
+        open.next += 1;
+        open.places.insert(number, sender);
+        HandshakePlace { handshakes: self.clone(), number, evicted }
+    }
+
+    /// Makes room by closing the oldest; false when there is none.
+    pub fn evict_oldest(&self) -> bool {
+        self.lock().places.pop_first().is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HandshakePlace {
+    /// Returns when the place is taken away: its sender was dropped.
+    pub async fn evicted(&mut self) {
+        let _dropped = (&mut self.evicted).await.is_err();
+    }
+}
+
+impl Drop for HandshakePlace {
+    fn drop(&mut self) {
+        self.handshakes.lock().places.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    #[test]
+    fn the_oldest_handshake_makes_room() {
+        let handshakes = Handshakes::new(2);
+        let mut first = handshakes.enter();
+        let mut second = handshakes.enter();
+        assert!(first.evicted().now_or_never().is_none());
+        let mut third = handshakes.enter();
+        assert!(first.evicted().now_or_never().is_some());
+        assert!(second.evicted().now_or_never().is_none());
+        drop(second);
+        let _fourth = handshakes.enter();
+        assert!(third.evicted().now_or_never().is_none(), "a place given back is used before anyone is sent away");
+    }
+
+    #[test]
+    fn a_users_places_are_counted_and_given_back() {
+        let users = Arc::new(Users::default());
+        let bob = user("bob");
+        let first = users.enter(&bob, 2).unwrap();
+        let _second = users.enter(&bob, 2).unwrap();
+        assert!(users.enter(&bob, 2).is_none());
+        assert!(users.enter(&user("carol"), 2).is_some());
+        drop(first);
+        assert!(users.enter(&bob, 2).is_some());
+        drop(_second);
+        assert!(users.0.is_empty(), "nothing is kept of users who are gone");
+    }
+
+    #[test]
+    fn a_users_sessions_share_the_users_rate() {
+        let limits = crate::gateway::testing::config().limits;
+        let limits = Limits { sends_per_second_per_session: 3, sends_per_second_per_user: 4, ..limits };
+        let rates = Rates::new(&limits);
+        let (one, two) = (rates.session(), rates.session());
+        let bob = user("bob");
+        let passed = (0..10).filter(|_| rates.check(&one, &bob).is_ok()).count();
+        assert_eq!(passed, 3);
+        let passed = (0..10).filter(|_| rates.check(&two, &bob).is_ok()).count();
+        assert_eq!(passed, 1, "what the first session was refused cost the second nothing");
+        let wait_ms = rates.check(&two, &bob).unwrap_err();
+        assert!((1..=1001).contains(&wait_ms), "{wait_ms}");
+    }
+}

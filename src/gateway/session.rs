@@ -1,0 +1,202 @@
+//! One task a connection: what the socket says goes to owners, what owners say goes to the socket.
+//!
+//! The task never stops writing: not while it waits for room in an owner's mailbox, not while it reads. It
+//! never stops reading because the client does not: what the client may have waiting is bounded elsewhere.
+
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt, StreamExt};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::handshake::{Socket, read_error};
+use super::inbound::Inbound;
+use super::outbox::Outbox;
+use super::vitals::{Sign, Vitals};
+use super::wire::Writer;
+use super::{Shared, closing};
+use crate::codes::CloseCode;
+use crate::limits::BATCH_COMMANDS_MAX;
+use crate::routing::router::{Batch, Gone};
+use crate::routing::session_handle::{Closing, SessionHandle};
+use crate::shutdown::Phase;
+
+/// Bytes of frames read before their commands are sent on.
+const BATCH_BYTES_MAX: usize = 128 * 1024;
+/// How long a session waits for its owner's goodbye once the daemon closes.
+const GOODBYE_WAIT: Duration = Duration::from_secs(2);
+
+/// An attached session.
+pub struct Session {
+    pub shared: Arc<Shared>,
+    pub socket: Socket,
+    pub writer: Writer,
+    pub outbox: Arc<Outbox>,
+    pub inbound: Inbound,
+}
+
+/// What became of the client's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Client {
+    Here,
+    /// It closed; with 1000 if `clean`.
+    Left {
+        clean: bool,
+    },
+}
+
+enum Event {
+    /// The session is to end, or the socket is broken.
+    Over,
+    Read(Client),
+    Timer,
+    DaemonCloses,
+}
+
+impl Session {
+    /// Serves the client until either side ends it. Owners are told of the end exactly once, whatever
+    /// happened, and before the socket's last second.
+    pub async fn run(mut self) {
+        let served = AssertUnwindSafe(self.serve()).catch_unwind().await;
+        let clean = served.unwrap_or_else(|_| {
+            tracing::error!(session = %self.outbox.id(), "session task panicked");
+            self.outbox.close(closing(CloseCode::Internal, "internal error"));
+            false
+        });
+        self.inbound.leave(clean);
+        if self.dispatch().await.is_err() {
+            tracing::debug!(session = %self.outbox.id(), "no owner left to tell of the detach");
+        }
+        drop(self.socket);
+        self.writer.finish().await;
+    }
+
+    /// Returns whether the client closed with 1000.
+    async fn serve(&mut self) -> bool {
+        let heartbeat = self.shared.config.gateway.heartbeat;
+        let mut vitals = Vitals::new(heartbeat, self.token_ends(), Instant::now());
+        let mut timer = pin!(tokio::time::sleep_until(vitals.due().into()));
+        let mut daemon = self.shared.shutdown.clone();
+        let mut daemon_closes = pin!(daemon.reached(Phase::Closing).fuse());
+        loop {
+            // In this order: what can be written leaves first, and what was heard counts before the timer.
+            let event = tokio::select! {
+                biased;
+                _ended = self.writer.pump() => Event::Over,
+                client = poll_fn(|cx| poll_read(&mut self.socket, &mut self.inbound, &self.outbox, cx)) => Event::Read(client),
+                () = &mut daemon_closes => Event::DaemonCloses,
+                () = &mut timer => Event::Timer,
+            };
+            match event {
+                Event::Over => return false,
+                Event::Read(client) => {
+                    vitals.set_token_ends(self.token_ends());
+                    if self.dispatch().await.is_err() {
+                        self.outbox.close(closing(CloseCode::Restarting, "the router is shutting down"));
+                    }
+                    if let Client::Left { clean } = client {
+                        return clean;
+                    }
+                }
+                Event::DaemonCloses => vitals.leave_by(Instant::now() + GOODBYE_WAIT),
+                Event::Timer => self.examine(&mut vitals),
+            }
+            if self.socket.get_mut().take_heard() {
+                vitals.heard(Instant::now());
+            }
+            let due = vitals.due().into();
+            // Hearing something moves the time on, and is no reason to touch the timer: it will look again.
+            if timer.is_elapsed() || due < timer.deadline() {
+                timer.as_mut().reset(due);
+            }
+        }
+    }
+
+    fn examine(&mut self, vitals: &mut Vitals) {
+        match vitals.look(Instant::now()) {
+            Sign::Well => {}
+            Sign::Idle => {
+                self.outbox.ping();
+                self.outbox.trim();
+                self.writer.trim();
+            }
+            Sign::Silent => self.outbox.close(closing(CloseCode::Silent, "no sign of life")),
+            Sign::TokenEnded => self.outbox.close(closing(CloseCode::NotAuthenticated, "the token has expired")),
+            Sign::LeftBehind => self.outbox.close(self.restarting()),
+        }
+    }
+
+    fn restarting(&self) -> Closing {
+        let spread_ms = self.shared.config.shutdown.reconnect_spread.as_millis() as u64;
+        let retry_after_ms = Some(fastrand::u64(0..=spread_ms));
+        Closing { retry_after_ms, ..closing(CloseCode::Restarting, "the router is shutting down") }
+    }
+
+    fn token_ends(&self) -> Option<Instant> {
+        self.inbound.identity().expiry.and_then(|expiry| expiry.ends)
+    }
+
+    /// Sends what the client asked for to the owners, one batch each.
+    async fn dispatch(&mut self) -> Result<(), Gone> {
+        while let Some((shard, batch)) = self.inbound.next_batch() {
+            self.send(shard, batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for room in the mailbox, and writes meanwhile: that an owner is busy is no reason for the client
+    /// to get nothing.
+    async fn send(&mut self, shard: usize, batch: Batch) -> Result<(), Gone> {
+        let mut sent = pin!(self.shared.desk.router.send(shard, batch));
+        tokio::select! {
+            biased;
+            sent = &mut sent => return sent,
+            _ended = self.writer.pump() => {}
+        }
+        // The session is about to end, which is no reason to lose the acks among the commands.
+        sent.await
+    }
+}
+
+/// Takes in what has arrived, as much as makes a batch. Ready when something came or the client is gone.
+fn poll_read(socket: &mut Socket, inbound: &mut Inbound, outbox: &Outbox, cx: &mut Context<'_>) -> Poll<Client> {
+    let (mut frames, mut bytes) = (0, 0);
+    while frames < BATCH_COMMANDS_MAX && bytes < BATCH_BYTES_MAX && !outbox.is_ending() {
+        let message = match socket.poll_next_unpin(cx) {
+            Poll::Ready(Some(Ok(message))) => message,
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(failed(outbox, &error)),
+            Poll::Ready(None) => return Poll::Ready(Client::Left { clean: false }),
+            Poll::Pending if frames == 0 => return Poll::Pending,
+            Poll::Pending => break,
+        };
+        if frames == 0 {
+            inbound.begin();
+        }
+        frames += 1;
+        bytes += message.len();
+        match message {
+            Message::Text(text) => inbound.take(&text),
+            Message::Binary(_) => outbox.close(closing(CloseCode::BinaryFrame, "frames are text")),
+            Message::Close(frame) => {
+                outbox.leave();
+                // The library writes its reply to a close when it is polled once more.
+                let _replied = socket.poll_next_unpin(cx);
+                return Poll::Ready(Client::Left { clean: frame.is_some_and(|frame| u16::from(frame.code) == 1000) });
+            }
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+        }
+    }
+    Poll::Ready(Client::Here)
+}
+
+fn failed(outbox: &Outbox, error: &Error) -> Client {
+    match read_error(error) {
+        Some(closing) => outbox.close(closing),
+        None => outbox.leave(),
+    }
+    Client::Left { clean: false }
+}

@@ -1,0 +1,242 @@
+//! What the gateway's tests share: a configuration, a gateway on port 0, an owner that the test plays
+//! itself, and a client. Everything waits with a limit, so that a test fails rather than hangs.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::{Desk, Gateway};
+use crate::clock::Clock;
+use crate::config::{
+    Admin, Auth, Config, Gateway as GatewayConfig, Limits, Log, LogFormat, Presence, Queue, Routing, Shutdown, Store,
+};
+use crate::ids::Seq;
+use crate::metrics::Metrics;
+use crate::routing::command::{Attach, Command};
+use crate::routing::outstanding::Outstanding;
+use crate::routing::router::{Batch, Router};
+use crate::routing::session_handle::{Session, Welcome};
+use crate::shutdown::{self, Announcer};
+
+/// Longer than anything takes, shorter than anyone's patience.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+pub fn config() -> Config {
+    let second = Duration::from_secs(1);
+    Config {
+        gateway: GatewayConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            hello_timeout: second * 10,
+            heartbeat: second * 30,
+            allowed_origins: Vec::new(),
+        },
+        auth: Auth::None,
+        limits: Limits {
+            max_connections: 1000,
+            connections_per_user: 8,
+            max_handshakes: 100,
+            frame_bytes: 64 * 1024,
+            body_bytes: 48 * 1024,
+            window: 64,
+            window_bytes: 256 * 1024,
+            sends_in_flight: 16,
+            sends_per_second_per_session: 1000,
+            sends_per_second_per_user: 2000,
+            malformed_frames: 4,
+        },
+        routing: Routing {
+            shards: 1,
+            mailbox_batches: 16,
+            pending_appends: 1000,
+            pending_append_bytes: 1 << 20,
+            load_queue: 16,
+            evict_after: second * 60,
+        },
+        queue: Queue {
+            accept_timeout: second * 10,
+            dedupe_window: second * 60,
+            dedupe_max: 1000,
+            ttl: second * 3600,
+            max_messages: 1000,
+            max_bytes: 1 << 20,
+            max_total_bytes: 1 << 30,
+            max_outstanding_per_sender: 1000,
+            max_devices_per_user: 8,
+            device_expiry: second * 3600,
+        },
+        store: Store {
+            path: "data".into(),
+            commit_delay: Duration::from_millis(20),
+            min_free: 0,
+            poison_grace: second,
+            page_messages: 64,
+            page_bytes: 1 << 20,
+            cache_bytes: 1 << 20,
+            dead_letters_bytes: 1 << 20,
+            dead_letters_age: second * 3600,
+        },
+        presence: Presence { linger: second, max_watched: 4 },
+        admin: Admin { socket: "doorstep.sock".into() },
+        shutdown: Shutdown { grace: second * 10, reconnect_spread: second },
+        log: Log { level: "info".into(), format: LogFormat::Text },
+    }
+}
+
+/// A gateway that runs, and what its test needs to play the rest of the daemon.
+pub struct House {
+    pub address: SocketAddr,
+    pub owner: Owner,
+    pub metrics: Arc<Metrics>,
+    pub announcer: Announcer,
+    pub running: JoinHandle<()>,
+}
+
+pub fn open(config: Config) -> House {
+    open_with_room(config, 16)
+}
+
+/// `room` is how many batches the owner's mailbox takes.
+pub fn open_with_room(config: Config, room: usize) -> House {
+    let (router, mut mailboxes) = Router::to_test(1, room);
+    let metrics = Metrics::new();
+    let outstanding = Outstanding::new(config.queue.max_outstanding_per_sender);
+    let desk = Desk { router, outstanding, metrics: metrics.clone(), clock: Clock::start(0) };
+    let (announcer, listener) = shutdown::channel();
+    let gateway = Gateway::bind(Arc::new(config), desk, listener).unwrap();
+    let address = gateway.local_addr();
+    let running = tokio::spawn(gateway.run());
+    House { address, owner: Owner { mailbox: mailboxes.remove(0), batch: Batch::new() }, metrics, announcer, running }
+}
+
+/// The owner, played by the test.
+pub struct Owner {
+    pub mailbox: mpsc::Receiver<Batch>,
+    batch: Batch,
+}
+
+impl Owner {
+    pub async fn next(&mut self) -> Command {
+        while self.batch.is_empty() {
+            self.batch = soon("a command", self.mailbox.recv()).await.expect("the gateway is gone");
+        }
+        self.batch.remove(0)
+    }
+
+    /// Lets the next session in.
+    pub async fn attach(&mut self) -> Attach {
+        let Command::Attach(attach) = self.next().await else { panic!("not an attach") };
+        attach.session.welcome(Welcome {
+            user: attach.user.clone(),
+            device: attach.device.clone(),
+            session: attach.session.id(),
+            registered: true,
+            gap: false,
+            pending: 0,
+            cursor: Seq::ZERO,
+            window: attach.window,
+        });
+        attach.session.wake();
+        attach
+    }
+
+    pub async fn send(&mut self) -> crate::routing::command::Send {
+        let Command::Send(send) = self.next().await else { panic!("not a send") };
+        send
+    }
+
+    /// Waits for the detach of `session` and returns whether it was clean. Anything else but it and unwatches is
+    /// a failure.
+    pub async fn detach(&mut self, session: &Session) -> bool {
+        loop {
+            match self.next().await {
+                Command::Detach { session: id, clean, .. } if id == session.id() => return clean,
+                Command::Unwatch { .. } => {}
+                _ => panic!("not the detach that was waited for"),
+            }
+        }
+    }
+
+    /// Nothing more has been said. Only meaningful when nothing more can be.
+    pub fn is_idle(&mut self) -> bool {
+        self.batch.is_empty() && self.mailbox.try_recv().is_err()
+    }
+}
+
+/// A WebSocket client.
+pub struct Client {
+    pub socket: WebSocketStream<TcpStream>,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self::try_connect(address, "/v1/connect", &[("sec-websocket-protocol", "doorstep.v1")]).await.unwrap()
+    }
+
+    pub async fn try_connect(address: SocketAddr, path: &str, headers: &[(&'static str, &str)]) -> Result<Self, Error> {
+        let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let stream = soon("a connection", TcpStream::connect(address)).await.unwrap();
+        let (socket, _response) = soon("the upgrade", tokio_tungstenite::client_async(request, stream)).await?;
+        Ok(Self { socket })
+    }
+
+    pub async fn say(&mut self, text: &str) {
+        soon("room to write", self.socket.send(Message::text(text))).await.unwrap();
+    }
+
+    pub async fn message(&mut self) -> Option<Message> {
+        soon("a frame", self.socket.next()).await.and_then(Result::ok)
+    }
+
+    /// The next text frame.
+    pub async fn hear(&mut self) -> Value {
+        loop {
+            match self.message().await {
+                Some(Message::Text(text)) => return serde_json::from_str(&text).unwrap(),
+                Some(Message::Ping(_) | Message::Pong(_)) => {}
+                other => panic!("heard {other:?}"),
+            }
+        }
+    }
+
+    /// Reads on until the close frame and returns its code and the goodbye before it.
+    pub async fn end(&mut self) -> (u16, Value) {
+        let mut goodbye = Value::Null;
+        loop {
+            match self.message().await {
+                Some(Message::Text(text)) => goodbye = serde_json::from_str(&text).unwrap(),
+                Some(Message::Close(frame)) => return (frame.expect("a close without a code").code.into(), goodbye),
+                Some(_) => {}
+                None => panic!("the connection ended without a close"),
+            }
+        }
+    }
+}
+
+impl House {
+    /// A client that has been let in, and its session as the owner sees it.
+    pub async fn enter(&mut self, user: &str) -> (Client, Session) {
+        let mut client = Client::connect(self.address).await;
+        client.say(&format!(r#"{{"type":"hello","user":"{user}"}}"#)).await;
+        let attach = self.owner.attach().await;
+        assert_eq!(client.hear().await["type"], "welcome");
+        (client, attach.session)
+    }
+}

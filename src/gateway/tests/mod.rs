@@ -1,0 +1,7 @@
+//! The gateway over real sockets, with the test in the owner's place. One file per side of the matter.
+
+mod bounds;
+mod entrance;
+mod frames;
+mod lifetime;
+mod tokens;

@@ -1,0 +1,168 @@
+//! What all users of one shard share: the clock of seqs, timers, dedupe, bounds. Pure: time comes in
+//! with every command, what is to be done goes out as effects.
+
+use std::sync::Arc;
+
+use super::dedupe::Dedupe;
+use super::effect::Effect;
+use super::timers::Timers;
+use crate::clock::Now;
+use crate::config::Config;
+use crate::ids::Seq;
+use crate::metrics::Metrics;
+use crate::store::{Boot, StoreState};
+
+/// Messages that one sweep step or page takes at most, whatever the configuration says.
+pub const SWEEP_PAGE_MESSAGES: usize = 256;
+/// Removals of one user that may wait for the store; past it no further page is read for the user.
+pub const REMOVALS_MAX: usize = 4096;
+/// Operators' and the clock's jobs that may wait for one user.
+pub const SWEEPS_MAX: usize = 16;
+/// What a client is told to wait after a refusal that should pass soon.
+pub const RETRY_AFTER_MS: u64 = 1000;
+
+/// The configuration as owners use it: times in the unit of the clock that judges them.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub commit_delay_us: u64,
+    pub accept_timeout_us: u64,
+    pub linger_us: u64,
+    pub evict_after_us: u64,
+    pub expiry_grace_us: u64,
+    pub device_expiry_ms: u64,
+    pub max_messages: u64,
+    pub max_bytes: u64,
+    pub max_total_bytes: u64,
+    pub max_devices: usize,
+    pub connections_per_user: usize,
+    pub page_messages: usize,
+    pub page_bytes: u64,
+    pub pending_appends: usize,
+    pub pending_append_bytes: u64,
+    pub load_queue: usize,
+    pub dedupe_window_us: u64,
+    pub dedupe_max: usize,
+}
+
+impl Settings {
+    pub fn new(config: &Config) -> Self {
+        let us = |d: std::time::Duration| d.as_micros() as u64;
+        Self {
+            commit_delay_us: us(config.store.commit_delay),
+            accept_timeout_us: us(config.queue.accept_timeout),
+            linger_us: us(config.presence.linger),
+            evict_after_us: us(config.routing.evict_after),
+            expiry_grace_us: us(config.queue.expiry_grace),
+            device_expiry_ms: config.queue.device_expiry.as_millis() as u64,
+            max_messages: config.queue.max_messages,
+            max_bytes: config.queue.max_bytes,
+            max_total_bytes: config.queue.max_total_bytes,
+            max_devices: config.queue.max_devices_per_user,
+            connections_per_user: config.limits.connections_per_user,
+            page_messages: config.store.page_messages,
+            page_bytes: config.store.page_bytes,
+            pending_appends: config.routing.pending_appends,
+            pending_append_bytes: config.routing.pending_append_bytes,
+            load_queue: config.routing.load_queue,
+            dedupe_window_us: us(config.queue.dedupe_window),
+            dedupe_max: (config.queue.dedupe_max / config.routing.shards.max(1)).max(1),
+        }
+    }
+}
+
+/// Gives out seqs: microseconds of the hybrid clock, strictly increasing, never above the ceiling.
+#[derive(Debug)]
+pub struct Seqs {
+    last: Seq,
+    ceiling: Seq,
+}
+
+impl Seqs {
+    pub fn new(boot: &Boot) -> Self {
+        Self { last: boot.floor, ceiling: boot.ceiling }
+    }
+
+    /// None at the ceiling: the store has not promised that a restart would begin above.
+    pub fn next(&mut self, now: Now) -> Option<Seq> {
+        let next = Seq(now.us.max(self.last.0 + 1));
+        (next <= self.ceiling && next <= Seq::MAX).then(|| {
+            self.last = next;
+            next
+        })
+    }
+
+    pub fn raise(&mut self, ceiling: Seq) {
+        self.ceiling = self.ceiling.max(ceiling);
+    }
+}
+
+/// Appends that are routed and not settled, over all users of the shard.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Unsettled {
+    pub appends: usize,
+    pub bytes: u64,
+}
+
+/// Everything but the users.
+pub struct Core {
+    pub settings: Settings,
+    pub now: Now,
+    pub effects: Vec<Effect>,
+    pub seqs: Seqs,
+    pub dedupe: Dedupe,
+    pub timers: Timers,
+    pub unsettled: Unsettled,
+    pub storage: StoreState,
+    /// Bytes in all inboxes of the store, as last seen by the shell.
+    pub total_bytes: u64,
+    pub expiry_paused: bool,
+    pub draining: bool,
+    /// Seqs up to here may have been pushed before an unclean stop.
+    pub maybe_pushed_upto: Seq,
+    pub metrics: Arc<Metrics>,
+    started_us: u64,
+    last_token: u64,
+}
+
+impl Core {
+    pub fn new(settings: Settings, boot: &Boot, now: Now, seed: u64, metrics: Arc<Metrics>) -> Self {
+        let dedupe = Dedupe::new(settings.dedupe_max, settings.dedupe_window_us, seed);
+        Self {
+            timers: Timers::new(&settings),
+            seqs: Seqs::new(boot),
+            dedupe,
+            settings,
+            now,
+            effects: Vec::new(),
+            unsettled: Unsettled::default(),
+            storage: StoreState::Ok,
+            total_bytes: 0,
+            expiry_paused: boot.clock_went_back,
+            draining: false,
+            maybe_pushed_upto: boot.maybe_pushed_upto.unwrap_or(Seq::ZERO),
+            metrics,
+            started_us: now.us,
+            last_token: 0,
+        }
+    }
+
+    pub fn act(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// A number that was never used before in this shard.
+    pub fn token(&mut self) -> u64 {
+        self.last_token += 1;
+        self.last_token
+    }
+
+    /// A clock that jumped must not expire what people still wait for; nor must a router that has
+    /// just come back, before the clients had time to reconnect.
+    pub fn expiry_runs(&self) -> bool {
+        !self.expiry_paused && self.now.us >= self.started_us + self.settings.expiry_grace_us
+    }
+
+    pub fn is_expired(&self, expires_ms: u64) -> bool {
+        self.expiry_runs() && self.now.wall_ms >= expires_ms
+    }
+}

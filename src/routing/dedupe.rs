@@ -1,0 +1,108 @@
+//! What one shard remembers of recent sends, to recognise repeats: bounded in number and in time.
+//!
+//! Entries of stored messages are a cache of what is on disk; entries of messages that were handed
+//! over exist here only, and are gone after a restart (clients mark their repeats for that case).
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::ids::{MessageId, Seq, UserId};
+
+/// A send's identity, folded to 128 bits with a seed of the process, so that nobody can aim at a
+/// collision with a name and an id of his own choosing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SendKey(u128);
+
+/// What is known of a send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    pub seq: Seq,
+    pub digest: u64,
+    pub state: KnownState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownState {
+    /// Routed, not answered for good yet: repeats join it.
+    Pending,
+    /// Handed over and never stored: known here only.
+    HandedOver,
+    Stored,
+}
+
+#[derive(Debug)]
+pub struct Dedupe {
+    seed: u64,
+    max: usize,
+    window_us: u64,
+    entries: HashMap<SendKey, Known>,
+    /// In order of admission; may name entries that were withdrawn since.
+    order: VecDeque<(u64, Seq, SendKey, UserId)>,
+}
+
+/// An entry that had to go; its recipient's bookkeeping follows it.
+#[derive(Debug)]
+pub struct Forgotten {
+    pub recipient: UserId,
+    pub state: KnownState,
+}
+
+impl Dedupe {
+    pub fn new(max: usize, window_us: u64, seed: u64) -> Self {
+        Self { seed, max, window_us, entries: HashMap::new(), order: VecDeque::new() }
+    }
+
+    pub fn key(&self, recipient: &UserId, from: &UserId, id: &MessageId) -> SendKey {
+        let mut text = smallvec::SmallVec::<[u8; 192]>::new();
+        for part in [recipient.as_str(), from.as_str(), id.as_str()] {
+            text.extend_from_slice(part.as_bytes());
+            text.push(0);
+        }
+        SendKey(xxhash_rust::xxh3::xxh3_128_with_seed(&text, self.seed))
+    }
+
+    pub fn look(&self, key: SendKey) -> Option<Known> {
+        self.entries.get(&key).copied()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Remembers a send that was just routed.
+    pub fn admit(&mut self, key: SendKey, recipient: &UserId, seq: Seq, digest: u64, now_us: u64) {
+        self.entries.insert(key, Known { seq, digest, state: KnownState::Pending });
+        self.order.push_back((now_us + self.window_us, seq, key, recipient.clone()));
+    }
+
+    pub fn settle(&mut self, key: SendKey, state: KnownState) {
+        if let Some(known) = self.entries.get_mut(&key) {
+            known.state = state;
+        }
+    }
+
+    /// Takes out what is too old or too much, one at a time; call until None.
+    pub fn forget(&mut self, now_us: u64) -> Option<Forgotten> {
+        loop {
+            let (until, seq, key, _) = self.order.front()?;
+            if *until > now_us && self.order.len() <= self.max {
+                return None;
+            }
+            let (seq, key) = (*seq, *key);
+            // A pending one may not be forgotten: a repeat of it would be a second message. It moves
+            // to the end of the line; pending ones are bounded by themselves.
+            let known = self.entries.get(&key).copied().filter(|known| known.seq == seq);
+            let (_, _, _, recipient) = self.order.pop_front()?;
+            match known {
+                Some(known) if known.state == KnownState::Pending => {
+                    self.order.push_back((now_us + self.window_us, seq, key, recipient));
+                    return None;
+                }
+                Some(known) => {
+                    self.entries.remove(&key);
+                    return Some(Forgotten { recipient, state: known.state });
+                }
+                None => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! One user's inbox: what is assigned and not settled, how far each device has come, what may be
+//! pushed to whom. Pure; every decision about a delivery is made here and nowhere else.
+//!
+//! A message goes one of two ways: every registered device acknowledges it before it had to go to disk
+//! (handed over, never written), or it is committed and leaves the disk when the last device that
+//! lacks it acknowledges. `pending` holds it until it is known which.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::core::{Core, REMOVALS_MAX};
+use super::dedupe::{KnownState, SendKey};
+use super::device::{Device, Reading};
+use super::effect::{Effect, ReadPage};
+use super::session_handle::{Answer, Delivery, Outcome, Sender};
+use crate::ids::{Seq, SessionId, UserId};
+use crate::message::{Message, Tally};
+use crate::store::{Ticket, What, Write};
+
+/// Sends that wait for one message's outcome, repeats included.
+pub const WAITERS_MAX: usize = 16;
+
+/// A message that is assigned and not settled.
+pub struct Entry {
+    pub message: Arc<Message>,
+    pub tally: Tally,
+    pub digest: u64,
+    pub key: SendKey,
+    pub ticket: Ticket,
+    /// Given to the store's writer; always a prefix of the pending entries.
+    pub submitted: bool,
+    /// Its commit failed: it lives in memory only, until handed over or the daemon ends.
+    pub failed: bool,
+    /// Handed over. It stays until the writer has said whether it was written all the same.
+    pub done: bool,
+    pub hold_until_us: u64,
+    pub answer_until_us: u64,
+    pub waiters: SmallVec<[Sender; 1]>,
+}
+
+#[derive(Default)]
+pub struct Inbox {
+    pub devices: Vec<Device>,
+    pub pending: VecDeque<Entry>,
+    /// The last seq assigned.
+    pub last: Seq,
+    /// Up to and including the last message assigned.
+    pub tally: Tally,
+    /// Just before the first message that is still there: what quotas count from without a device.
+    pub base: Tally,
+    /// No message at or below this is on disk.
+    pub front: Seq,
+    /// The highest seq known to have been committed.
+    pub stored_upto: Seq,
+    /// An operator purged up to here: nothing at or below is pushed any more.
+    pub purged_upto: Seq,
+    /// Acknowledged by all and still on disk: seq and weight, to be removed with the next change.
+    pub removals: Vec<(Seq, u64)>,
+    /// Taken out by expiry, purge and the like; true once committed. A page that was read before may
+    /// still show them.
+    pub leaving: BTreeMap<Seq, bool>,
+}
+
+impl Inbox {
+    /// Everything up to here is acknowledged by every device that counts; none without a device.
+    pub fn handed_over_upto(&self) -> Option<Seq> {
+        self.devices.iter().filter(|device| !device.leaving).map(|device| device.cursor).min()
+    }
+
+    /// True when nothing at or below `seq` is lacking anywhere.
+    pub fn is_handed_over(&self, seq: Seq) -> bool {
+        self.handed_over_upto().is_some_and(|upto| seq <= upto)
+    }
+
+    /// What the least-behind device lacks: what quotas judge.
+    pub fn backlog(&self) -> Tally {
+        let done = self.devices.iter().filter(|device| !device.leaving).map(|device| device.done);
+        self.tally.since(done.max_by_key(|done| done.messages).unwrap_or(self.base))
+    }
+
+    pub fn device_index(&self, name: &str) -> Option<usize> {
+        self.devices.iter().position(|device| device.name.as_str() == name)
+    }
+
+    pub fn device_with(&mut self, session: SessionId) -> Option<(usize, &mut Device)> {
+        self.devices.iter_mut().enumerate().find(|(_, device)| device.session_is(session))
+    }
+
+    pub fn entry_mut(&mut self, seq: Seq) -> Option<&mut Entry> {
+        let at = self.pending.binary_search_by_key(&seq, |entry| entry.message.seq).ok()?;
+        self.pending.get_mut(at)
+    }
+
+    /// Everything at or below is either on disk or gone; above it lies in `pending`.
+    pub fn settled_upto(&self) -> Seq {
+        self.pending.front().map_or(self.last, |entry| Seq(entry.message.seq.0 - 1))
+    }
+
+    /// The tally just before the first pending message.
+    pub fn settled_tally(&self) -> Tally {
+        self.pending.front().map_or(self.tally, |entry| before(entry.tally, &entry.message))
+    }
+
+    /// Takes a freshly assigned message in and pushes it to every device that is live and has room.
+    /// True when all of them were: then the disk may be spared. Otherwise it has to be stored.
+    pub fn append(&mut self, entry: Entry, core: &mut Core) -> bool {
+        let before = self.last;
+        self.last = entry.message.seq;
+        self.tally = entry.tally;
+        core.unsettled.appends += 1;
+        core.unsettled.bytes += entry.message.weight();
+        core.metrics.pending_appends.inc();
+        let mut all = false;
+        for (n, device) in self.devices.iter_mut().filter(|device| !device.leaving).enumerate() {
+            let pushed = push_live(device, before, &entry, core);
+            all = pushed && (all || n == 0);
+        }
+        self.pending.push_back(entry);
+        all
+    }
+
+    /// Gives every pending append up to and including `upto` to the writer, in order and without a gap.
+    pub fn submit(&mut self, user: &UserId, upto: Seq, core: &mut Core) {
+        let from = self.pending.partition_point(|entry| entry.submitted);
+        for entry in self.pending.iter_mut().skip(from).take_while(|entry| entry.message.seq <= upto) {
+            entry.submitted = true;
+            if entry.done {
+                entry.ticket.cancel();
+            }
+            let what = What::Append {
+                message: entry.message.clone(),
+                tally: entry.tally,
+                digest: entry.digest,
+                ticket: entry.ticket.clone(),
+            };
+            core.act(Effect::Write(Write { user: user.clone(), what }));
+        }
+    }
+
+    /// Answers what every device has acknowledged by now. Returns how many were handed over.
+    pub fn settle(&mut self, user: &UserId, core: &mut Core) -> u64 {
+        let Some(upto) = self.handed_over_upto() else { return 0 };
+        let mut handed_over = 0;
+        for entry in self.pending.iter_mut().take_while(|entry| entry.message.seq <= upto) {
+            // What an operator purged was skipped, not acknowledged.
+            if entry.done || entry.message.seq <= self.purged_upto {
+                continue;
+            }
+            entry.done = true;
+            handed_over += 1;
+            let seq = entry.message.seq;
+            let waiting = std::mem::take(&mut entry.waiters);
+            core.metrics.accepted_handed_over.inc_by(waiting.len() as u64);
+            answer_all(waiting, user, &entry.message, Outcome::Accepted { seq, stored: false }, core);
+            core.dedupe.settle(entry.key, KnownState::HandedOver);
+            if entry.submitted {
+                core.act(Effect::Cancel(entry.ticket.clone()));
+            }
+        }
+        self.trim(core);
+        handed_over
+    }
+
+    /// Lets go of pending entries of which nothing more is to be heard.
+    pub fn trim(&mut self, core: &mut Core) {
+        while self.pending.front().is_some_and(|entry| entry.done && (!entry.submitted || entry.failed)) {
+            if let Some(entry) = self.pending.pop_front() {
+                released(&entry, core);
+                if !entry.submitted {
+                    core.metrics.elided.inc();
+                }
+            }
+        }
+    }
+
+    /// Pushes what the device may have: pages from disk until nothing committed is left behind its
+    /// position, then pending messages, while there is room.
+    pub fn pump(&mut self, at: usize, user: &UserId, core: &mut Core) {
+        let Self { devices, pending, purged_upto, stored_upto, removals, last, tally, .. } = self;
+        let Some(device) = devices.get_mut(at) else { return };
+        let (name, pushed_before) = (device.name.clone(), device.pushed_upto);
+        let Some(session) = device.session.as_mut() else { return };
+        if session.reading.is_some() {
+            return;
+        }
+        session.position = session.position.max(*purged_upto);
+        if session.position < *stored_upto {
+            // Removals that the disk has not taken yet hold the replay back: memory stays bounded.
+            let max_messages =
+                (session.window - session.in_flight.len().min(session.window)).min(core.settings.page_messages);
+            let max_bytes = session.window_bytes.saturating_sub(session.in_flight_bytes).min(core.settings.page_bytes);
+            if max_messages == 0 || max_bytes == 0 || removals.len() >= REMOVALS_MAX {
+                return;
+            }
+            let (after, upto) = (session.position, *stored_upto);
+            session.reading = Some(Reading { after, upto });
+            let page = ReadPage {
+                user: user.clone(),
+                device: name,
+                session: session.id,
+                after,
+                upto,
+                max_messages,
+                max_bytes,
+            };
+            core.act(Effect::ReadPage(Box::new(page)));
+            return;
+        }
+        let from = pending.partition_point(|entry| entry.message.seq <= session.position);
+        let mut live = true;
+        for entry in pending.iter().skip(from) {
+            live = session.has_room(entry.message.weight());
+            if !live {
+                break;
+            }
+            push(session, pushed_before, &entry.message, entry.tally, core);
+        }
+        if live {
+            session.position = *last;
+        }
+        if live && session.in_flight.is_empty() {
+            // Whatever is not acknowledged by now is gone in a visible way (expired, purged).
+            device.advance(*last, *tally);
+        }
+        self.announce_caught_up(at, core);
+    }
+
+    /// `caught_up`, once, when all that was there at attach has been pushed.
+    fn announce_caught_up(&mut self, at: usize, core: &mut Core) {
+        let Some(device) = self.devices.get_mut(at) else { return };
+        let cursor = device.cursor;
+        let Some(session) = device.session.as_mut() else { return };
+        if session.catch_up_to.is_some_and(|upto| session.position >= upto) {
+            let upto = session.catch_up_to.take().unwrap_or_default();
+            // Never above what was pushed: a client may acknowledge it.
+            let seq = upto.min(session.pushed).max(cursor);
+            core.act(Effect::CaughtUp(session.handle.clone(), seq));
+        }
+    }
+
+    /// A page for this session has come: `messages` of it may be pushed, everything up to `position`
+    /// was looked at.
+    pub fn push_page(&mut self, at: usize, messages: Vec<(Arc<Message>, Tally)>, position: Seq, core: &mut Core) {
+        let Some(device) = self.devices.get_mut(at) else { return };
+        let pushed_before = device.pushed_upto;
+        let Some(session) = device.session.as_mut() else { return };
+        for (message, tally) in messages {
+            push(session, pushed_before, &message, tally, core);
+        }
+        session.position = session.position.max(position);
+        self.announce_caught_up(at, core);
+    }
+
+    /// Lets go of the memory of messages that no page read earlier can show any more.
+    pub fn forget_leaving(&mut self, sweeping: Option<Reading>) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let readings: SmallVec<[Reading; 8]> =
+            self.devices.iter().filter_map(|device| device.session.as_ref()?.reading).chain(sweeping).collect();
+        self.leaving.retain(|seq, committed| {
+            !*committed || readings.iter().any(|reading| reading.after < *seq && *seq <= reading.upto)
+        });
+    }
+}
+
+/// The tally just before `message`, given the one up to and including it.
+pub fn before(tally: Tally, message: &Message) -> Tally {
+    Tally { messages: tally.messages.saturating_sub(1), bytes: tally.bytes.saturating_sub(message.weight()) }
+}
+
+/// An entry leaves `pending`.
+pub fn released(entry: &Entry, core: &mut Core) {
+    core.unsettled.appends -= 1;
+    core.unsettled.bytes -= entry.message.weight();
+    core.metrics.pending_appends.dec();
+}
+
+/// Tells everyone who waits for this message what became of it.
+pub fn answer_all(waiters: SmallVec<[Sender; 1]>, to: &UserId, message: &Message, outcome: Outcome, core: &mut Core) {
+    for sender in waiters {
+        let answer = Answer { id: message.id.clone(), to: to.clone(), outcome: outcome.clone() };
+        core.act(Effect::Answer(sender, answer));
+    }
+}
+
+/// Pushes a new message if nothing before it is missing there and the window has room.
+fn push_live(device: &mut Device, before: Seq, entry: &Entry, core: &mut Core) -> bool {
+    let pushed_before = device.pushed_upto;
+    let Some(session) = device.session.as_mut() else { return false };
+    if session.position < before || session.reading.is_some() || !session.has_room(entry.message.weight()) {
+        return false;
+    }
+    push(session, pushed_before, &entry.message, entry.tally, core);
+    true
+}
+
+fn push(
+    session: &mut super::device::Attached,
+    pushed_before: Seq,
+    message: &Arc<Message>,
+    tally: Tally,
+    core: &mut Core,
+) {
+    let redelivered = message.retry || message.seq <= pushed_before;
+    session.carry(message.clone(), tally);
+    core.metrics.deliveries.inc();
+    if redelivered {
+        core.metrics.redeliveries.inc();
+    }
+    core.act(Effect::Deliver(session.handle.clone(), Delivery { message: message.clone(), redelivered }));
+}

@@ -1,0 +1,81 @@
+//! Commands that wait for a user's record to be loaded, in the order in which they came.
+
+use std::collections::VecDeque;
+
+use super::attaching::close;
+use super::command::{Command, NotDone};
+use super::core::Core;
+use super::effect::Effect;
+use super::sending::{refuse, refuse_busy};
+use crate::codes::{CloseCode, Code};
+
+/// Bounded by `routing.load_queue`; what ends an attach (at most one a session) is always let in.
+#[derive(Default)]
+pub struct Line {
+    pub waiting: VecDeque<Command>,
+}
+
+impl Line {
+    pub fn push(&mut self, command: Command, core: &mut Core) {
+        let ends = matches!(command, Command::Detach { .. } | Command::Unwatch { .. } | Command::Ack { .. });
+        if ends || self.waiting.len() < core.settings.load_queue {
+            self.waiting.push_back(command);
+        } else {
+            turn_away(command, core);
+        }
+    }
+
+    /// The record could not be read: everyone who asked is told.
+    pub fn fail(self, core: &mut Core) {
+        for command in self.waiting {
+            match command {
+                Command::Send(send) => {
+                    refuse(
+                        &send,
+                        Code::StorageUnavailable,
+                        "the store cannot be read",
+                        Some(super::core::RETRY_AFTER_MS),
+                        core,
+                    );
+                }
+                other => turn_away(other, core),
+            }
+        }
+    }
+
+    /// Sends that have waited too long are told that they were not taken. True when some still wait.
+    pub fn answers_due(&mut self, core: &mut Core) -> bool {
+        let timeout_us = core.settings.accept_timeout_us;
+        let now_us = core.now.us;
+        let late = |command: &Command| matches!(command, Command::Send(send) if send.taken_us + timeout_us <= now_us);
+        let (gone, stay): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting).into_iter().partition(late);
+        self.waiting = stay;
+        for command in gone {
+            if let Command::Send(send) = command {
+                refuse(&send, Code::StorageUnavailable, "the store did not answer in time", None, core);
+            }
+        }
+        self.waiting.iter().any(|command| matches!(command, Command::Send(_)))
+    }
+}
+
+/// There is no room for it: a refusal, never silence.
+fn turn_away(command: Command, core: &mut Core) {
+    match command {
+        Command::Send(send) => refuse_busy(&send, core),
+        Command::Attach(attach) => {
+            close(&attach.session, CloseCode::TooMany, "too much is going on for this user", core)
+        }
+        Command::Watch { session, .. } => {
+            core.act(Effect::Error(session, Code::Overloaded, "too much is going on for a watched user"));
+        }
+        Command::ForgetDevice { reply, .. } | Command::Kick { reply, .. } => {
+            core.act(Effect::ReplyDone(reply, Err(NotDone::Busy)));
+        }
+        Command::Purge { reply, .. } => core.act(Effect::ReplyCount(reply, Err(NotDone::Busy))),
+        Command::SendEphemeral { .. } => {
+            core.metrics.ephemeral_dropped.inc();
+        }
+        _ => {}
+    }
+}

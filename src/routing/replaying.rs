@@ -1,0 +1,127 @@
+//! Pages come back from the store: what of them is pushed, what has expired, what is unreadable. Pure.
+
+use std::sync::Arc;
+
+use super::attaching::{Leave, close};
+use super::core::Core;
+use super::effect::Effect;
+use super::user::{After, User};
+use crate::codes::CloseCode;
+use crate::ids::{DeviceId, Seq, SessionId};
+use crate::message::{Message, Tally};
+use crate::store::{DeadLetter, DeadReason, Op, Page, StoreError, Stored};
+
+impl User {
+    /// A page for a session; one of an earlier session does nothing.
+    pub fn page(&mut self, session: SessionId, result: Result<Page, StoreError>, core: &mut Core) {
+        let Some((at, device)) = self.inbox.device_with(session) else { return };
+        let Some(reading) = device.session.as_mut().and_then(|session| session.reading.take()) else { return };
+        core.metrics.pages.inc();
+        let Ok(page) = result else { return self.unreadable(at, core) };
+        let position = if page.end { reading.upto } else { end_of(&page) };
+        let left: Vec<Seq> =
+            page.corrupt.iter().filter(|corrupt| self.bury_corrupt(**corrupt, core)).map(|c| c.0).collect();
+        let (fit, expired): (Vec<_>, Vec<_>) = page
+            .messages
+            .into_iter()
+            .filter(|stored| self.is_there(stored.message.seq))
+            .partition(|stored| !core.is_expired(stored.message.expires_ms));
+        let expired =
+            expired.iter().filter(|stored| self.expire(&stored.message, core)).map(|stored| stored.message.seq);
+        let left: Vec<Seq> = left.into_iter().chain(expired.collect::<Vec<_>>()).collect();
+        self.left(left);
+        let fit: Vec<(Arc<Message>, Tally)> =
+            fit.into_iter().map(|Stored { message, tally }| (message, tally)).collect();
+        self.inbox.push_page(at, fit, position, core);
+        self.forget_leaving();
+        self.inbox.pump(at, &self.name, core);
+    }
+
+    /// The page could not be read: the session cannot be served in order, so it is closed.
+    fn unreadable(&mut self, at: usize, core: &mut Core) {
+        if let Some(session) = self.take_session(at, core) {
+            close(&session, CloseCode::Internal, "the store cannot be read", core);
+        }
+        self.update_presence(Leave::AtOnce, core);
+    }
+
+    /// Not purged and not taken out since the page was read.
+    pub fn is_there(&self, seq: Seq) -> bool {
+        seq > self.inbox.purged_upto && !self.inbox.leaving.contains_key(&seq)
+    }
+
+    /// The next change tells when these have left the disk.
+    pub fn left(&mut self, seqs: Vec<Seq>) {
+        if !seqs.is_empty() {
+            self.outgoing.after.push(After::Left(seqs));
+        }
+    }
+
+    /// Takes an expired message out of the inbox, unless it is on its way to a session. Dead-lettered
+    /// when no device has had it; otherwise only counted. True when it was taken out.
+    pub fn expire(&mut self, message: &Arc<Message>, core: &mut Core) -> bool {
+        if self.inbox.devices.iter().any(|device| device.carries(message.seq)) {
+            return false;
+        }
+        core.metrics.expired.inc();
+        if self.inbox.devices.iter().any(|device| device.cursor >= message.seq) {
+            self.take_out(message, core);
+        } else {
+            self.dispose(message, DeadReason::Expired, None, core);
+        }
+        true
+    }
+
+    /// Takes a message out of the inbox and keeps it as a dead letter, in one change.
+    pub fn dispose(&mut self, message: &Arc<Message>, reason: DeadReason, device: Option<DeviceId>, core: &mut Core) {
+        self.take_out(message, core);
+        self.bury(message, reason, device, core);
+    }
+
+    pub fn bury(&mut self, message: &Arc<Message>, reason: DeadReason, device: Option<DeviceId>, core: &mut Core) {
+        let letter = DeadLetter {
+            reason,
+            user: self.name.clone(),
+            device,
+            seq: message.seq,
+            message: Some(message.clone()),
+            buried_ms: core.now.wall_ms,
+        };
+        self.outgoing.ops.push(Op::Bury { letter });
+    }
+
+    /// Out of the inbox on disk; whoever has it in flight removes nothing any more.
+    pub fn take_out(&mut self, message: &Arc<Message>, core: &mut Core) {
+        self.outgoing.ops.push(Op::Remove { seq: message.seq, bytes: message.weight() });
+        self.inbox.leaving.insert(message.seq, false);
+        self.inbox.devices.iter_mut().for_each(|device| device.mark_gone(message.seq));
+        core.act(Effect::Outstanding { from: message.from.clone(), waits: false });
+    }
+
+    /// A record that cannot be read leaves the inbox, visibly; replay goes on. False when it left before.
+    pub fn bury_corrupt(&mut self, (seq, bytes): (Seq, u64), core: &mut Core) -> bool {
+        if !self.is_there(seq) {
+            return false;
+        }
+        core.metrics.corrupt.inc();
+        self.inbox.leaving.insert(seq, false);
+        self.outgoing.ops.push(Op::Remove { seq, bytes });
+        let letter = DeadLetter {
+            reason: DeadReason::Corrupt,
+            user: self.name.clone(),
+            device: None,
+            seq,
+            message: None,
+            buried_ms: core.now.wall_ms,
+        };
+        self.outgoing.ops.push(Op::Bury { letter });
+        true
+    }
+}
+
+/// The last seq that a page shows.
+pub fn end_of(page: &Page) -> Seq {
+    let messages = page.messages.last().map(|stored| stored.message.seq);
+    let corrupt = page.corrupt.last().map(|corrupt| corrupt.0);
+    messages.max(corrupt).unwrap_or_default()
+}

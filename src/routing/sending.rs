@@ -1,0 +1,359 @@
+//! What happens to a send: is it known, may it be taken, which way does it go. Pure.
+
+use std::sync::Arc;
+
+use smallvec::smallvec;
+
+use super::command::Send;
+use super::core::{Core, RETRY_AFTER_MS};
+use super::dedupe::{Known, KnownState, SendKey};
+use super::effect::Effect;
+use super::inbox::{Entry, WAITERS_MAX, answer_all, released};
+use super::session_handle::{Answer, Ephemeral, Outcome};
+use super::timers::Kind;
+use super::user::{After, User};
+use crate::codes::Code;
+use crate::ids::{Seq, SessionId};
+use crate::message::Message;
+use crate::store::{DeadReason, DedupeKey, DedupeRecord, StoreError, StoreState, Ticket};
+
+/// A refusal: certainly not taken.
+pub fn refuse(send: &Send, code: Code, reason: &'static str, retry_after_ms: Option<u64>, core: &mut Core) {
+    core.metrics.rejected.inc();
+    let outcome = Outcome::Rejected { code, reason, retry_after_ms };
+    let answer = Answer { id: send.id.clone(), to: send.to.clone(), outcome };
+    core.act(Effect::Answer(send.sender.clone(), answer));
+}
+
+pub fn refuse_busy(send: &Send, core: &mut Core) {
+    refuse(send, Code::Overloaded, "too much is going on for this user", Some(RETRY_AFTER_MS), core);
+}
+
+impl User {
+    /// Sends to one user are judged strictly one after the other, look-ups included.
+    pub fn send(&mut self, send: Send, core: &mut Core) {
+        if self.looked_up.is_empty() {
+            self.judge(send, None, core);
+        } else if self.looked_up.len() < core.settings.load_queue {
+            self.looked_up.push_back(send);
+        } else {
+            refuse_busy(&send, core);
+        }
+    }
+
+    /// Known → the same answer again. Unknown → routed. Not sure → the store is asked first.
+    fn judge(&mut self, send: Send, durable: Option<Option<DedupeRecord>>, core: &mut Core) {
+        if core.draining {
+            return refuse(&send, Code::ShuttingDown, "the router is shutting down", None, core);
+        }
+        let key = core.dedupe.key(&send.to, &send.from, &send.id);
+        let digest = xxhash_rust::xxh3::xxh3_64(&send.body);
+        let known = core.dedupe.look(key);
+        match (known, durable) {
+            (Some(known), _) => self.repeat(&send, known, digest, core),
+            (None, Some(Some(record))) => {
+                let known = Known { seq: record.seq, digest: record.digest, state: KnownState::Stored };
+                self.repeat(&send, known, digest, core);
+            }
+            (None, None) if !self.dedupe_complete => {
+                let key = DedupeKey { recipient: send.to.clone(), from: send.from.clone(), id: send.id.clone() };
+                self.looked_up.push_front(send);
+                self.await_answers(core);
+                core.act(Effect::LookUp(key));
+            }
+            (None, _) => self.route(send, key, digest, core),
+        }
+    }
+
+    /// The store has said whether it knows the first of the waiting sends.
+    pub fn dedupe_answer(
+        &mut self,
+        key: &DedupeKey,
+        result: Result<Option<DedupeRecord>, StoreError>,
+        core: &mut Core,
+    ) {
+        let first_is_it = self.looked_up.front().is_some_and(|send| send.id == key.id && send.from == key.from);
+        let Some(send) = first_is_it.then(|| self.looked_up.pop_front()).flatten() else { return };
+        let waiting = std::mem::take(&mut self.looked_up);
+        match result {
+            Ok(record) => self.judge(send, Some(record), core),
+            Err(_) => refuse(&send, Code::StorageUnavailable, "the store cannot be read", Some(RETRY_AFTER_MS), core),
+        }
+        for send in waiting {
+            self.send(send, core);
+        }
+    }
+
+    fn repeat(&mut self, send: &Send, known: Known, digest: u64, core: &mut Core) {
+        if known.digest != digest {
+            return refuse(send, Code::IdReused, "this id was used for another body", None, core);
+        }
+        core.metrics.deduped.inc();
+        let stored = match known.state {
+            KnownState::HandedOver => false,
+            KnownState::Stored => true,
+            KnownState::Pending => return self.join(send, known.seq, core),
+        };
+        let outcome = Outcome::Accepted { seq: known.seq, stored };
+        let answer = Answer { id: send.id.clone(), to: send.to.clone(), outcome };
+        core.act(Effect::Answer(send.sender.clone(), answer));
+    }
+
+    /// A repeat of a send that has no answer yet gets the same answer, when there is one.
+    fn join(&mut self, send: &Send, seq: Seq, core: &mut Core) {
+        let until_us = send.taken_us + core.settings.accept_timeout_us;
+        match self.inbox.entry_mut(seq) {
+            Some(entry) if !entry.failed && entry.waiters.len() < WAITERS_MAX => {
+                entry.waiters.push(send.sender.clone());
+                entry.answer_until_us = until_us;
+                self.await_answers(core);
+            }
+            Some(_) | None => {
+                core.metrics.unknown_outcomes.inc();
+                let reason = "an earlier send of this id has no outcome yet";
+                refuse(send, Code::UnknownOutcome, reason, Some(RETRY_AFTER_MS), core);
+            }
+        }
+    }
+
+    fn route(&mut self, send: Send, key: SendKey, digest: u64, core: &mut Core) {
+        let expires_ms = send.ts_ms.saturating_add(send.ttl_ms);
+        let weight = Message::weight_of(&send.body, &send.id, &send.from);
+        if let Err((code, reason, retry)) = self.admit(&send, expires_ms, weight, core) {
+            return refuse(&send, code, reason, retry, core);
+        }
+        let Some(seq) = core.seqs.next(core.now) else {
+            let reason = "the store has not raised its seq ceiling";
+            return refuse(&send, Code::StorageUnavailable, reason, Some(RETRY_AFTER_MS), core);
+        };
+        core.metrics.sends.inc();
+        core.dedupe.admit(key, &self.name, seq, digest, core.now.us);
+        let Send { from, id, body, ts_ms, retry, sender, taken_us, .. } = send;
+        let message = Arc::new(Message { seq, id, from, body, ts_ms, expires_ms, retry });
+        let entry = Entry {
+            tally: self.inbox.tally.plus(message.weight()),
+            message,
+            digest,
+            key,
+            ticket: Ticket::default(),
+            submitted: false,
+            failed: false,
+            done: false,
+            hold_until_us: core.now.us + core.settings.commit_delay_us,
+            answer_until_us: taken_us + core.settings.accept_timeout_us,
+            waiters: smallvec![sender],
+        };
+        if self.inbox.append(entry, core) {
+            self.hold(core);
+        } else {
+            self.inbox.submit(&self.name, seq, core);
+        }
+        self.await_answers(core);
+        self.lapse_if_far_behind(core);
+    }
+
+    /// Whether a new message may be taken; what refuses is a bound that is full, never an old message.
+    fn admit(
+        &self,
+        send: &Send,
+        expires_ms: u64,
+        weight: u64,
+        core: &Core,
+    ) -> Result<(), (Code, &'static str, Option<u64>)> {
+        let later = Some(RETRY_AFTER_MS);
+        if core.now.us > send.taken_us + core.settings.accept_timeout_us {
+            return Err((Code::Overloaded, "the router could not look at it in time", later));
+        }
+        if core.now.wall_ms >= expires_ms && !core.expiry_paused {
+            return Err((Code::Expired, "its time to live was over before it could be taken", None));
+        }
+        match core.storage {
+            StoreState::Ok => {}
+            StoreState::Low => return Err((Code::StorageUnavailable, "the disk is almost full", later)),
+            StoreState::Poisoned => return Err((Code::StorageUnavailable, "the disk has failed", later)),
+        }
+        let unsettled = core.unsettled;
+        if unsettled.appends >= core.settings.pending_appends
+            || unsettled.bytes + weight > core.settings.pending_append_bytes
+        {
+            return Err((Code::Overloaded, "the disk does not keep up", later));
+        }
+        let backlog = self.inbox.backlog();
+        if backlog.messages >= core.settings.max_messages || backlog.bytes + weight > core.settings.max_bytes {
+            return Err((Code::QueueFull, "the recipient's queue is full", later));
+        }
+        if core.total_bytes.saturating_add(weight) > core.settings.max_total_bytes {
+            return Err((Code::QueueFull, "the router's queues are full", later));
+        }
+        Ok(())
+    }
+
+    /// Every device was pushed to: the disk is spared for a moment.
+    fn hold(&mut self, core: &mut Core) {
+        if !self.hold_timer {
+            self.hold_timer = true;
+            core.timers.wait(Kind::Hold, &self.name, core.now.us);
+        }
+    }
+
+    fn await_answers(&mut self, core: &mut Core) {
+        if !self.accept_timer {
+            self.accept_timer = true;
+            core.timers.wait(Kind::Accept, &self.name, core.now.us);
+        }
+    }
+
+    /// What was held long enough goes to disk.
+    pub fn hold_over(&mut self, core: &mut Core) {
+        self.hold_timer = false;
+        let held = || self.inbox.pending.iter().filter(|entry| !entry.submitted && !entry.done);
+        let due = held().take_while(|entry| entry.hold_until_us <= core.now.us).last().map(|entry| entry.message.seq);
+        let more = held().any(|entry| entry.hold_until_us > core.now.us);
+        if let Some(seq) = due {
+            self.inbox.submit(&self.name, seq, core);
+        }
+        if more {
+            self.hold(core);
+        }
+    }
+
+    /// Sends that waited too long are told so: pushed or handed to the writer, they may still arrive.
+    pub fn answers_due(&mut self, core: &mut Core) {
+        self.accept_timer = false;
+        let now_us = core.now.us;
+        let name = self.name.clone();
+        let mut more = false;
+        for entry in self.inbox.pending.iter_mut().filter(|entry| !entry.waiters.is_empty()) {
+            if entry.answer_until_us > now_us {
+                more = true;
+                continue;
+            }
+            let waiting = std::mem::take(&mut entry.waiters);
+            unknown_outcome(waiting, &name, &entry.message, "it was not settled in time", core);
+        }
+        let timeout_us = core.settings.accept_timeout_us;
+        let late = self.looked_up.iter().take_while(|send| send.taken_us + timeout_us <= now_us).count();
+        // The first one's look-up is under way; its answer will find nobody and do nothing.
+        for send in self.looked_up.drain(..late).collect::<Vec<_>>() {
+            refuse(&send, Code::StorageUnavailable, "the store did not answer in time", Some(RETRY_AFTER_MS), core);
+        }
+        if late > 0 {
+            let waiting = std::mem::take(&mut self.looked_up);
+            waiting.into_iter().for_each(|send| self.send(send, core));
+        }
+        if more || !self.looked_up.is_empty() {
+            self.await_answers(core);
+        }
+    }
+
+    pub fn refuse_looked_up(&mut self, core: &mut Core) {
+        for send in std::mem::take(&mut self.looked_up) {
+            refuse(&send, Code::ShuttingDown, "the router is shutting down", None, core);
+        }
+    }
+
+    /// The writer's word on an append.
+    pub fn append_committed(&mut self, seq: Seq, stored: bool, core: &mut Core) {
+        let Ok(at) = self.inbox.pending.binary_search_by_key(&seq, |entry| entry.message.seq) else { return };
+        let Some(entry) = self.inbox.pending.remove(at) else { return };
+        released(&entry, core);
+        if !stored {
+            core.metrics.elided.inc();
+        } else {
+            self.inbox.stored_upto = self.inbox.stored_upto.max(seq);
+            self.stored(entry, core);
+        }
+        self.inbox.trim(core);
+        // A device that stood at the end of memory may now have something to read from disk.
+        for at in 0..self.inbox.devices.len() {
+            self.inbox.pump(at, &self.name, core);
+        }
+    }
+
+    fn stored(&mut self, mut entry: Entry, core: &mut Core) {
+        let seq = entry.message.seq;
+        let waiting = std::mem::take(&mut entry.waiters);
+        core.metrics.accepted_stored.inc_by(waiting.len() as u64);
+        answer_all(waiting, &self.name, &entry.message, Outcome::Accepted { seq, stored: true }, core);
+        if entry.done {
+            // Acknowledged by all while the batch was being cut. Known in memory as handed over, but
+            // on disk as well, so it does not have to be kept in memory.
+            self.memory_only -= 1;
+            core.dedupe.settle(entry.key, KnownState::Stored);
+            self.inbox.removals.push((seq, entry.message.weight()));
+            return;
+        }
+        core.dedupe.settle(entry.key, KnownState::Stored);
+        core.act(Effect::Outstanding { from: entry.message.from.clone(), waits: true });
+        if seq <= self.inbox.purged_upto {
+            self.dispose(&entry.message, DeadReason::Purged, None, core);
+            let left = vec![seq];
+            self.outgoing.after.push(After::Left(left));
+        }
+    }
+
+    /// The commit failed: nobody knows what is on disk.
+    pub fn append_failed(&mut self, seq: Seq, core: &mut Core) {
+        let name = self.name.clone();
+        if let Some(entry) = self.inbox.entry_mut(seq) {
+            entry.failed = true;
+            let waiting = std::mem::take(&mut entry.waiters);
+            let message = entry.message.clone();
+            unknown_outcome(waiting, &name, &message, "the disk failed", core);
+        }
+        self.inbox.trim(core);
+    }
+
+    pub fn ack(&mut self, session: SessionId, seq: Seq, core: &mut Core) {
+        let Some((at, device)) = self.inbox.device_with(session) else { return };
+        let Some(attached) = device.session.as_mut() else { return };
+        if seq > attached.pushed {
+            let handle = attached.handle.clone();
+            return core.act(Effect::Error(handle, Code::BadRequest, "nothing that high was pushed in this session"));
+        }
+        core.metrics.acks.inc();
+        let covered = attached.acked(seq);
+        if let Some(last) = covered.last() {
+            device.advance(seq, last.tally);
+        }
+        self.settle(core);
+        self.remove_handed_over(&covered, core);
+        self.inbox.pump(at, &self.name, core);
+    }
+
+    /// Answers what is handed over by now and counts what dedupe keeps of it in memory only.
+    pub fn settle(&mut self, core: &mut Core) {
+        self.memory_only += self.inbox.settle(&self.name, core) as usize;
+    }
+
+    /// Of what a device has just acknowledged, whatever nobody lacks any more leaves the disk. What is
+    /// still pending is not there yet: its commit report decides.
+    fn remove_handed_over(&mut self, covered: &[super::device::InFlight], core: &mut Core) {
+        let Some(upto) = self.inbox.handed_over_upto() else { return };
+        let on_disk = self.inbox.settled_upto();
+        for flight in covered.iter().filter(|flight| !flight.gone && flight.message.seq <= upto.min(on_disk)) {
+            self.inbox.removals.push((flight.message.seq, flight.message.weight()));
+            core.act(Effect::Outstanding { from: flight.message.from.clone(), waits: false });
+        }
+        self.inbox.front = self.inbox.front.max(upto.min(on_disk));
+    }
+
+    pub fn send_ephemeral(&mut self, ephemeral: &Ephemeral, core: &mut Core) {
+        core.metrics.sends_ephemeral.inc();
+        for session in self.inbox.devices.iter().filter_map(|device| device.session.as_ref()) {
+            core.act(Effect::DeliverEphemeral(session.handle.clone(), Box::new(ephemeral.clone())));
+        }
+    }
+}
+
+fn unknown_outcome(
+    waiting: smallvec::SmallVec<[super::session_handle::Sender; 1]>,
+    to: &crate::ids::UserId,
+    message: &Message,
+    reason: &'static str,
+    core: &mut Core,
+) {
+    core.metrics.unknown_outcomes.inc_by(waiting.len() as u64);
+    let outcome = Outcome::Rejected { code: Code::UnknownOutcome, reason, retry_after_ms: Some(RETRY_AFTER_MS) };
+    answer_all(waiting, to, message, outcome, core);
+}

@@ -1,0 +1,458 @@
+//! Work on an inbox that is not a delivery: purge, expiry, lapse, forget. Pure.
+//!
+//! One job of a user runs at a time. It reads a page, turns it into one change (removals and dead
+//! letters together), waits until that is committed, and reads on. A crash between two steps leaves
+//! a smaller inbox and nothing undone: whatever was taken out is in the dead letters.
+
+use tokio::sync::oneshot;
+
+use super::attaching::{Leave, close};
+use super::command::NotDone;
+use super::core::{Core, SWEEPS_MAX};
+use super::device::Reading;
+use super::effect::Effect;
+use super::inbox::before;
+use super::replaying::end_of;
+use super::session_handle::Session;
+use super::user::{After, User};
+use crate::codes::CloseCode;
+use crate::ids::{DeviceId, Seq, SessionId};
+use crate::message::Tally;
+use crate::store::{DeadReason, Op, Page, StoreError, Stored};
+
+/// How long an expired message that is on its way to a session is left alone, in milliseconds.
+const LOOK_AGAIN_MS: u64 = 60_000;
+
+/// What is to be done.
+pub enum Work {
+    /// Everything up to `upto`; `tally` is the inbox's there.
+    Purge {
+        upto: Seq,
+        tally: Tally,
+        count: u64,
+        reply: oneshot::Sender<Result<u64, NotDone>>,
+    },
+    PurgeOne {
+        seq: Seq,
+        found: bool,
+        reply: oneshot::Sender<Result<u64, NotDone>>,
+    },
+    Expire {
+        at_ms: u64,
+    },
+    /// A device is too far behind: it misses what is older than half the quota.
+    Lapse {
+        device: DeviceId,
+    },
+    /// A device is unregistered; what only it lacked is dead-lettered.
+    /// It alone lacks what lies between its cursor and `upto`. `dropped` once its registration is gone.
+    Forget {
+        device: DeviceId,
+        upto: Seq,
+        dropped: bool,
+        then: Then,
+    },
+}
+
+/// Who is told that a device was forgotten.
+pub enum Then {
+    Nobody,
+    Operator(oneshot::Sender<Result<(), NotDone>>),
+    /// The device's own session, which said goodbye for good.
+    Itself(Session),
+}
+
+/// A job under way.
+pub struct Sweep {
+    id: u64,
+    work: Work,
+    /// The range of the page that is being read.
+    pub reading: Option<Reading>,
+    /// Where to go on once the present step is committed; none at the end.
+    next: Option<Reading>,
+}
+
+impl User {
+    pub fn purge(&mut self, only: Option<Seq>, reply: oneshot::Sender<Result<u64, NotDone>>, core: &mut Core) {
+        if self.sweeps.len() >= SWEEPS_MAX {
+            return core.act(Effect::ReplyCount(reply, Err(NotDone::Busy)));
+        }
+        let work = match only {
+            Some(seq) if self.inbox.entry_mut(seq).is_some() => {
+                return core.act(Effect::ReplyCount(reply, Err(NotDone::Busy)));
+            }
+            Some(seq) => Work::PurgeOne { seq, found: false, reply },
+            None => Work::Purge { upto: self.inbox.last, tally: self.inbox.tally, count: 0, reply },
+        };
+        self.enqueue(work, core);
+    }
+
+    /// The session's own wish: the device is unregistered, then the session is closed.
+    pub fn forget_own(&mut self, session: SessionId, core: &mut Core) {
+        let Some((at, device)) = self.inbox.device_with(session) else { return };
+        let device = device.name.clone();
+        let Some(handle) = self.take_session(at, core) else { return };
+        self.update_presence(Leave::AtOnce, core);
+        self.leave(device, Then::Itself(handle), core);
+    }
+
+    pub fn forget_device(
+        &mut self,
+        name: &DeviceId,
+        reply: Option<oneshot::Sender<Result<(), NotDone>>>,
+        core: &mut Core,
+    ) {
+        let then = reply.map_or(Then::Nobody, Then::Operator);
+        let known = self.inbox.device_index(name.as_str());
+        let Some(at) = known.filter(|at| self.inbox.devices.get(*at).is_some_and(|d| !d.leaving && !d.registering))
+        else {
+            return told(then, Err(NotDone::NotFound), core);
+        };
+        if let Some(session) = self.take_session(at, core) {
+            close(&session, CloseCode::Removed, "the device was removed by an operator", core);
+            self.update_presence(Leave::AtOnce, core);
+        }
+        self.leave(name.clone(), then, core);
+    }
+
+    /// From now on nothing is kept for the device, so what it alone lacked may be settled.
+    fn leave(&mut self, device: DeviceId, then: Then, core: &mut Core) {
+        let mut upto = Seq::ZERO;
+        if let Some(leaving) = self.inbox.device_index(device.as_str()).and_then(|at| self.inbox.devices.get_mut(at)) {
+            leaving.leaving = true;
+            // Forgetting the last device keeps the backlog for the next.
+            upto = self.inbox.handed_over_upto().map_or(Seq::ZERO, |others| others.min(self.inbox.stored_upto));
+        }
+        // From now on the others' acks alone decide; what is above `upto` leaves the disk with them.
+        self.settle(core);
+        self.enqueue(Work::Forget { device, upto, dropped: false, then }, core);
+    }
+
+    /// The store says that it is time to look: messages or devices may have expired.
+    pub fn due(&mut self, at_ms: u64, core: &mut Core) {
+        let busy = self
+            .sweep
+            .iter()
+            .map(|sweep| &sweep.work)
+            .chain(&self.sweeps)
+            .any(|work| matches!(work, Work::Expire { .. }));
+        if busy || !core.expiry_runs() {
+            return;
+        }
+        let gone = |last_seen_ms: u64| last_seen_ms + core.settings.device_expiry_ms <= core.now.wall_ms;
+        let idle = self.inbox.devices.iter().filter(|device| device.session.is_none() && device.waiting.is_none());
+        let expired: Vec<_> =
+            idle.filter(|device| gone(device.last_seen_ms)).map(|device| device.name.clone()).collect();
+        for device in expired {
+            self.forget_device(&device, None, core);
+        }
+        self.enqueue(Work::Expire { at_ms }, core);
+    }
+
+    /// A device that is further behind than the quota while another is not must not block the user.
+    pub fn lapse_if_far_behind(&mut self, core: &mut Core) {
+        if self.inbox.devices.len() < 2 || self.sweep.is_some() || !self.sweeps.is_empty() {
+            return;
+        }
+        let far =
+            |backlog: Tally| backlog.messages > core.settings.max_messages || backlog.bytes > core.settings.max_bytes;
+        if far(self.inbox.backlog()) {
+            return;
+        }
+        let tally = self.inbox.tally;
+        let behind = self.inbox.devices.iter().position(|device| !device.leaving && far(tally.since(device.done)));
+        let Some(at) = behind else { return };
+        let Some(device) = self.inbox.devices.get(at).map(|device| device.name.clone()) else { return };
+        if let Some(session) = self.take_session(at, core) {
+            close(&session, CloseCode::Internal, "too far behind: older messages lapsed", core);
+            self.update_presence(Leave::Linger, core);
+        }
+        self.enqueue(Work::Lapse { device }, core);
+    }
+
+    fn enqueue(&mut self, work: Work, core: &mut Core) {
+        self.sweeps.push_back(work);
+        self.next_sweep(core);
+    }
+
+    /// Begins the next job when none is running.
+    fn next_sweep(&mut self, core: &mut Core) {
+        if self.sweep.is_some() {
+            return;
+        }
+        let Some(work) = self.sweeps.pop_front() else { return };
+        let (front, stored) = (self.sweep_from(), self.inbox.stored_upto);
+        let (after, upto) = match &work {
+            Work::Purge { upto, .. } => {
+                let upto = *upto;
+                self.inbox.purged_upto = self.inbox.purged_upto.max(upto);
+                self.inbox.submit(&self.name, upto, core);
+                (front, upto.min(stored))
+            }
+            Work::PurgeOne { seq, .. } => (Seq(seq.0.saturating_sub(1)), *seq),
+            Work::Expire { .. } => {
+                self.inbox.front = front;
+                (front, stored)
+            }
+            Work::Lapse { device } => (self.cursor_of(device), stored),
+            Work::Forget { device, upto, .. } => (self.cursor_of(device), *upto),
+        };
+        let id = core.token();
+        self.sweep = Some(Sweep { id, work, reading: None, next: None });
+        for at in 0..self.inbox.devices.len() {
+            self.inbox.pump(at, &self.name, core);
+        }
+        self.read_on(Reading { after, upto }, core);
+    }
+
+    /// No message at or below this is on disk and lacking anywhere.
+    fn sweep_from(&self) -> Seq {
+        self.inbox.front.max(self.inbox.handed_over_upto().unwrap_or_default().min(self.inbox.settled_upto()))
+    }
+
+    fn cursor_of(&self, device: &DeviceId) -> Seq {
+        self.inbox
+            .device_index(device.as_str())
+            .and_then(|at| self.inbox.devices.get(at))
+            .map_or(Seq::ZERO, |d| d.cursor)
+    }
+
+    fn read_on(&mut self, reading: Reading, core: &mut Core) {
+        let Some(sweep) = &mut self.sweep else { return };
+        if reading.after >= reading.upto {
+            return self.end_sweep(core);
+        }
+        sweep.reading = Some(reading);
+        let (job, user) = (sweep.id, self.name.clone());
+        core.act(Effect::ReadSweep { user, job, after: reading.after, upto: reading.upto });
+    }
+
+    /// A page of the running job has come.
+    pub fn sweep_page(&mut self, job: u64, result: Result<Page, StoreError>, core: &mut Core) {
+        let Some(mut sweep) = self.sweep.take_if(|sweep| sweep.id == job) else { return };
+        let Some(reading) = sweep.reading.take() else { return };
+        let Ok(page) = result else { return self.abandon(sweep.work, core) };
+        let end = end_of(&page);
+        let corrupt: Vec<Seq> =
+            page.corrupt.iter().filter(|corrupt| self.bury_corrupt(**corrupt, core)).map(|c| c.0).collect();
+        self.left(corrupt);
+        let there: Vec<Stored> =
+            page.messages.into_iter().filter(|stored| self.is_waiting(&sweep.work, stored.message.seq)).collect();
+        let span = Reading { after: reading.after, upto: end };
+        let go_on = self.step(&mut sweep.work, span, &there, core) && !page.end;
+        sweep.next = go_on.then_some(Reading { after: end, upto: reading.upto });
+        self.sweep = Some(sweep);
+        self.forget_leaving();
+        if self.outgoing.ops.is_empty() {
+            self.swept(job, true, core);
+        } else {
+            self.outgoing.after.push(After::Swept(job));
+        }
+    }
+
+    /// Whether a message that a page shows is still there for this job.
+    fn is_waiting(&self, work: &Work, seq: Seq) -> bool {
+        match work {
+            // These set the watermark below which nobody else looks.
+            Work::Purge { .. } => !self.inbox.leaving.contains_key(&seq) && !self.inbox.is_handed_over(seq),
+            Work::Forget { .. } => self.is_there(seq),
+            _ => self.is_there(seq) && !self.inbox.is_handed_over(seq),
+        }
+    }
+
+    /// Does the job's work on one page; false when it has no need to read on.
+    fn step(&mut self, work: &mut Work, span: Reading, there: &[Stored], core: &mut Core) -> bool {
+        let mut left = Vec::new();
+        let go_on = match work {
+            Work::Purge { count, .. } => {
+                left.extend(there.iter().map(|stored| stored.message.seq));
+                self.dispose_all(there, DeadReason::Purged, None, core);
+                core.metrics.purged.inc_by(left.len() as u64);
+                *count += left.len() as u64;
+                true
+            }
+            Work::PurgeOne { found, .. } => {
+                left.extend(there.iter().map(|stored| stored.message.seq));
+                self.dispose_all(there, DeadReason::Purged, None, core);
+                core.metrics.purged.inc_by(left.len() as u64);
+                *found = !left.is_empty();
+                false
+            }
+            Work::Expire { .. } => {
+                left.extend(
+                    there.iter().filter(|stored| self.expire_due(stored, core)).map(|stored| stored.message.seq),
+                );
+                self.note_front(span, there, &left);
+                !left.is_empty()
+            }
+            Work::Lapse { device } => self.lapse(&device.clone(), there, &mut left, core),
+            Work::Forget { device, .. } => {
+                left.extend(there.iter().map(|stored| stored.message.seq));
+                core.metrics.forgotten.inc_by(left.len() as u64);
+                self.dispose_all(there, DeadReason::DeviceForgotten, Some(device.clone()), core);
+                true
+            }
+        };
+        self.left(left);
+        go_on
+    }
+
+    fn dispose_all(&mut self, there: &[Stored], reason: DeadReason, device: Option<DeviceId>, core: &mut Core) {
+        for stored in there {
+            self.dispose(&stored.message, reason, device.clone(), core);
+        }
+    }
+
+    fn expire_due(&mut self, stored: &Stored, core: &mut Core) -> bool {
+        if !core.is_expired(stored.message.expires_ms) {
+            return false;
+        }
+        let gone = self.expire(&stored.message, core);
+        if !gone {
+            self.outgoing.ops.push(Op::PutDue { at_ms: core.now.wall_ms + LOOK_AGAIN_MS });
+        }
+        gone
+    }
+
+    /// The inbox now begins at the first message of the page that stays: backlogs shrink by what has
+    /// gone before it, for devices that are not there as well.
+    fn note_front(&mut self, span: Reading, there: &[Stored], left: &[Seq]) {
+        // Something stayed on an earlier page: the front is there.
+        if self.inbox.front < span.after {
+            return;
+        }
+        let stays = there.iter().find(|stored| !left.contains(&stored.message.seq));
+        let (front, base) = match (stays, there.last()) {
+            (Some(stored), _) => (Seq(stored.message.seq.0 - 1), before(stored.tally, &stored.message)),
+            (None, Some(last)) => (span.upto, last.tally),
+            (None, None) => return,
+        };
+        self.inbox.front = self.inbox.front.max(front);
+        self.raise_base(base);
+        for device in self.inbox.devices.iter_mut().filter(|device| device.cursor <= front) {
+            let cursor = device.cursor;
+            device.advance(cursor, base);
+        }
+    }
+
+    fn raise_base(&mut self, base: Tally) {
+        if base.messages > self.inbox.base.messages {
+            self.inbox.base = base;
+        }
+    }
+
+    /// Moves a device's cursor over what it misses, until it is behind by half the quota or less.
+    fn lapse(&mut self, name: &DeviceId, there: &[Stored], left: &mut Vec<Seq>, core: &mut Core) -> bool {
+        let goal = (core.settings.max_messages / 2, core.settings.max_bytes / 2);
+        for stored in there {
+            let tally = self.inbox.tally;
+            let Some(device) = self.inbox.device_index(name.as_str()).and_then(|at| self.inbox.devices.get_mut(at))
+            else {
+                return false;
+            };
+            let behind = tally.since(device.done);
+            if device.leaving || (behind.messages <= goal.0 && behind.bytes <= goal.1) {
+                return false;
+            }
+            device.advance(stored.message.seq, stored.tally);
+            device.gap = true;
+            core.metrics.lapsed.inc();
+            self.bury(&stored.message, DeadReason::Lapsed, Some(name.clone()), core);
+            if self.inbox.is_handed_over(stored.message.seq) {
+                self.take_out(&stored.message, core);
+                left.push(stored.message.seq);
+            }
+        }
+        true
+    }
+
+    /// The present step was committed.
+    pub fn swept(&mut self, job: u64, ok: bool, core: &mut Core) {
+        let Some(sweep) = self.sweep.take_if(|sweep| sweep.id == job) else { return };
+        match sweep.next {
+            _ if !ok => self.abandon(sweep.work, core),
+            Some(reading) => {
+                self.sweep = Some(Sweep { next: None, ..sweep });
+                self.read_on(reading, core);
+            }
+            None => {
+                self.sweep = Some(sweep);
+                self.end_sweep(core);
+            }
+        }
+    }
+
+    /// The job has seen everything: what is left is to say so, durably where it matters.
+    fn end_sweep(&mut self, core: &mut Core) {
+        let Some(sweep) = self.sweep.take() else { return };
+        match sweep.work {
+            Work::Purge { upto, tally, count, reply } => {
+                self.pass_over(upto, tally);
+                core.act(Effect::ReplyCount(reply, Ok(count)));
+            }
+            Work::PurgeOne { found, reply, .. } => {
+                core.act(Effect::ReplyCount(reply, if found { Ok(1) } else { Err(NotDone::NotFound) }));
+            }
+            Work::Expire { at_ms } => self.outgoing.ops.push(Op::DropDue { at_ms }),
+            Work::Lapse { .. } => {}
+            Work::Forget { then, dropped: true, .. } => told(then, Ok(()), core),
+            Work::Forget { device, upto, then, .. } => return self.drop_device(sweep.id, device, upto, then, core),
+        }
+        self.forget_leaving();
+        self.next_sweep(core);
+    }
+
+    /// Devices that are not there have nothing left at or below `upto`, except what is still pending.
+    fn pass_over(&mut self, upto: Seq, tally: Tally) {
+        let settled = self.inbox.settled_upto();
+        let (upto, tally) = if settled < upto { (settled, self.inbox.settled_tally()) } else { (upto, tally) };
+        self.raise_base(tally);
+        self.inbox.front = self.inbox.front.max(upto);
+        for device in self.inbox.devices.iter_mut().filter(|device| device.session.is_none()) {
+            device.advance(upto, tally);
+        }
+    }
+
+    /// The last step of forgetting: the registration itself.
+    fn drop_device(&mut self, id: u64, device: DeviceId, upto: Seq, then: Then, core: &mut Core) {
+        if let Some(at) = self.inbox.device_index(device.as_str()) {
+            let gone = self.inbox.devices.remove(at);
+            self.raise_base(gone.done);
+        }
+        self.outgoing.ops.push(Op::DropDevice { device: device.clone() });
+        self.outgoing.after.push(After::Swept(id));
+        let work = Work::Forget { device, upto, dropped: true, then };
+        self.sweep = Some(Sweep { id, work, reading: None, next: None });
+        self.settle(core);
+    }
+
+    /// The store failed in the middle: who asked is told, and the next job may try.
+    fn abandon(&mut self, work: Work, core: &mut Core) {
+        match work {
+            Work::Purge { reply, .. } | Work::PurgeOne { reply, .. } => {
+                core.act(Effect::ReplyCount(reply, Err(NotDone::Storage)));
+            }
+            Work::Forget { device, then, .. } => {
+                if let Some(at) = self.inbox.device_index(device.as_str())
+                    && let Some(device) = self.inbox.devices.get_mut(at)
+                {
+                    device.leaving = false;
+                }
+                told(then, Err(NotDone::Storage), core);
+            }
+            Work::Expire { .. } | Work::Lapse { .. } => {}
+        }
+        self.next_sweep(core);
+    }
+}
+
+fn told(then: Then, outcome: Result<(), NotDone>, core: &mut Core) {
+    match then {
+        Then::Nobody => {}
+        Then::Operator(reply) => core.act(Effect::ReplyDone(reply, outcome)),
+        Then::Itself(session) => match outcome {
+            Ok(()) => close(&session, CloseCode::Normal, "the device was forgotten", core),
+            Err(_) => close(&session, CloseCode::Internal, "the device could not be forgotten", core),
+        },
+    }
+}

@@ -1,0 +1,266 @@
+//! One user in memory: inbox, presence, and what is on its way to the store. Pure.
+//!
+//! At most one [`What::Change`] of a user is with the writer at a time; what comes up meanwhile is
+//! gathered into the next one. So the writes of a user need no queue and no bound of their own.
+
+use std::collections::VecDeque;
+
+use super::command::{Command, Report, Send};
+use super::core::Core;
+use super::device::Device;
+use super::effect::Effect;
+use super::inbox::Inbox;
+use super::presence::Presence;
+use super::sweep::{Sweep, Work};
+use super::timers::Kind;
+use crate::ids::{DeviceId, Seq, UserId};
+use crate::message::Tally;
+use crate::store::{LoadedUser, Op, StoreState, What, Write};
+
+/// Who is refreshed on disk this often, so that `last_seen` survives a crash, in microseconds.
+const REFRESH_US: u64 = 300_000_000;
+/// Due times of devices are rounded up to this, so that they cost one entry an hour, in milliseconds.
+const DUE_STEP_MS: u64 = 3_600_000;
+
+pub struct User {
+    pub name: UserId,
+    pub inbox: Inbox,
+    pub presence: Presence,
+    /// Sends that wait for the store to say whether it knows the first of them.
+    pub looked_up: VecDeque<Send>,
+    /// Every durable dedupe entry of this user is in memory as well: no look-ups needed.
+    pub dedupe_complete: bool,
+    /// Dedupe entries of this user that exist in memory only.
+    pub memory_only: usize,
+    pub outgoing: Outgoing,
+    pub sweep: Option<Sweep>,
+    pub sweeps: VecDeque<Work>,
+    pub hold_timer: bool,
+    pub accept_timer: bool,
+    /// Presence remnant differs from what is on disk.
+    pub record_dirty: bool,
+    refreshed_us: u64,
+}
+
+/// Changes on their way to the store.
+#[derive(Default)]
+pub struct Outgoing {
+    pub ops: Vec<Op>,
+    pub after: Vec<After>,
+    in_flight: Option<(u64, Vec<After>)>,
+}
+
+/// What goes on once a change was committed (or failed).
+pub enum After {
+    Registered(DeviceId),
+    /// These messages have left the disk.
+    Left(Vec<Seq>),
+    /// The sweep may take its next step, or is at its end.
+    Swept(u64),
+}
+
+impl User {
+    pub fn new(name: UserId, loaded: LoadedUser, core: &mut Core) -> Self {
+        core.timers.wait(Kind::Look, &name, core.now.us);
+        core.metrics.users_loaded.inc();
+        let mut record = loaded.record.clone();
+        // Watchers may have seen any version that was given out before an unclean stop.
+        record.presence_version = record.presence_version.max(core.maybe_pushed_upto.0);
+        Self {
+            inbox: load_inbox(&loaded, core),
+            name,
+            presence: Presence::load(&record),
+            looked_up: VecDeque::new(),
+            dedupe_complete: !loaded.has_dedupe,
+            memory_only: 0,
+            outgoing: Outgoing::default(),
+            sweep: None,
+            sweeps: VecDeque::new(),
+            hold_timer: false,
+            accept_timer: false,
+            record_dirty: false,
+            refreshed_us: core.now.us,
+        }
+    }
+
+    /// Applies one command meant for this user.
+    pub fn handle(&mut self, command: Command, core: &mut Core) {
+        match command {
+            Command::Attach(attach) => self.attach(attach, core),
+            Command::Detach { session, clean, .. } => self.detach(session, clean, core),
+            Command::Send(send) => self.send(send, core),
+            Command::SendEphemeral { ephemeral, .. } => self.send_ephemeral(&ephemeral, core),
+            Command::Ack { session, seq, .. } => self.ack(session, seq, core),
+            Command::Status { session, state, text, .. } => self.status(session, state, text, core),
+            Command::Watch { session, .. } => self.presence.watch(&self.name, session, core),
+            Command::Unwatch { session, .. } => self.presence.unwatch(session),
+            Command::Forget { session, .. } => self.forget_own(session, core),
+            Command::ForgetDevice { device, reply, .. } => self.forget_device(&device, Some(reply), core),
+            Command::Kick { session, reply, .. } => self.kick(session, reply, core),
+            Command::Purge { only, reply, .. } => self.purge(only, reply, core),
+            Command::Due { at_ms, .. } => self.due(at_ms, core),
+            Command::Report(Report::Page { session, result, .. }) => self.page(session, result, core),
+            Command::Report(Report::Sweep { job, result, .. }) => self.sweep_page(job, result, core),
+            Command::Report(Report::Dedupe { key, result }) => self.dedupe_answer(&key, result, core),
+            // The rest is not about one user; `state.rs` deals with it.
+            _ => {}
+        }
+        self.flush_if_due(core);
+    }
+
+    /// Something has to go to disk now (and is not waiting for an earlier change).
+    pub fn flush_if_due(&mut self, core: &mut Core) {
+        let leftover = self.inbox.handed_over_upto().is_none_or(|upto| self.inbox.stored_upto > upto);
+        let cursors = (leftover || core.draining) && self.inbox.devices.iter().any(|device| device.dirty);
+        if cursors
+            || !self.inbox.removals.is_empty()
+            || !self.outgoing.ops.is_empty()
+            || !self.outgoing.after.is_empty()
+            || (core.draining && self.record_dirty)
+        {
+            self.flush(core);
+        }
+    }
+
+    /// Hands everything that differs from the disk to the writer, as one change.
+    pub fn flush(&mut self, core: &mut Core) {
+        if self.outgoing.in_flight.is_some() {
+            return;
+        }
+        let mut ops = std::mem::take(&mut self.outgoing.ops);
+        ops.extend(self.inbox.removals.drain(..).map(|(seq, bytes)| Op::Remove { seq, bytes }));
+        for device in self.inbox.devices.iter_mut().filter(|device| device.dirty && !device.leaving) {
+            device.dirty = false;
+            ops.push(Op::PutDevice { device: device.name.clone(), record: device.record() });
+            let due_ms = device.last_seen_ms + core.settings.device_expiry_ms;
+            ops.push(Op::PutDue { at_ms: due_ms.next_multiple_of(DUE_STEP_MS) });
+        }
+        if self.record_dirty {
+            self.record_dirty = false;
+            ops.push(Op::PutUser { record: self.presence.record() });
+        }
+        let after = std::mem::take(&mut self.outgoing.after);
+        if ops.is_empty() && after.is_empty() {
+            return;
+        }
+        let token = core.token();
+        self.outgoing.in_flight = Some((token, after));
+        core.act(Effect::Write(Write { user: self.name.clone(), what: What::Change { token, ops } }));
+    }
+
+    /// The writer's word on a change of this user.
+    pub fn change_committed(&mut self, token: u64, ok: bool, core: &mut Core) {
+        match self.outgoing.in_flight.take() {
+            Some((sent, after)) if sent == token => {
+                for step in after {
+                    self.after(step, ok, core);
+                }
+            }
+            other => self.outgoing.in_flight = other,
+        }
+        // A replay may have waited for room among the removals.
+        for at in 0..self.inbox.devices.len() {
+            self.inbox.pump(at, &self.name, core);
+        }
+        self.flush_if_due(core);
+    }
+
+    fn after(&mut self, step: After, ok: bool, core: &mut Core) {
+        match step {
+            After::Registered(device) => self.registered(&device, ok, core),
+            After::Left(seqs) => {
+                for seq in seqs {
+                    self.inbox.leaving.insert(seq, true);
+                }
+                self.forget_leaving();
+            }
+            After::Swept(job) => self.swept(job, ok, core),
+        }
+    }
+
+    pub fn forget_leaving(&mut self) {
+        let sweeping = self.sweep.as_ref().and_then(|sweep| sweep.reading);
+        self.inbox.forget_leaving(sweeping);
+    }
+
+    /// A regular look: refreshes what must survive a crash. True when the user may leave memory.
+    pub fn look(&mut self, core: &mut Core) -> bool {
+        if core.now.us >= self.refreshed_us + REFRESH_US {
+            self.refresh(core);
+        }
+        if !self.is_idle() {
+            return false;
+        }
+        self.flush(core);
+        self.outgoing.in_flight.is_none()
+    }
+
+    fn refresh(&mut self, core: &mut Core) {
+        self.refreshed_us = core.now.us;
+        self.record_dirty |= self.presence.refresh(core.now.wall_ms);
+        for device in self.inbox.devices.iter_mut().filter(|device| device.session.is_some()) {
+            device.last_seen_ms = core.now.wall_ms;
+            device.dirty = true;
+        }
+        self.flush(core);
+    }
+
+    /// Nothing would be lost or missed if the record left memory (once it is flushed).
+    fn is_idle(&self) -> bool {
+        self.inbox.devices.iter().all(|device| device.session.is_none() && device.waiting.is_none())
+            && self.inbox.pending.is_empty()
+            && self.inbox.leaving.is_empty()
+            && !self.presence.has_watchers()
+            && self.presence.linger_until_us.is_none()
+            && self.looked_up.is_empty()
+            && self.memory_only == 0
+            && self.sweep.is_none()
+            && self.sweeps.is_empty()
+    }
+
+    /// Nothing of this user is waiting for the store: what a drain waits for.
+    pub fn is_drained(&self) -> bool {
+        self.inbox.pending.iter().all(|entry| entry.waiters.is_empty())
+            && self.looked_up.is_empty()
+            && self.outgoing.in_flight.is_none()
+            && self.inbox.removals.is_empty()
+            && !self.record_dirty
+            && !self.inbox.devices.iter().any(|device| device.dirty)
+    }
+
+    /// Before a drain ends every append is due and every cursor is written.
+    pub fn drain(&mut self, core: &mut Core) {
+        self.refuse_looked_up(core);
+        self.inbox.submit(&self.name, self.inbox.last, core);
+        if core.storage == StoreState::Poisoned {
+            self.record_dirty = false;
+            self.inbox.devices.iter_mut().for_each(|device| device.dirty = false);
+        }
+        self.flush_if_due(core);
+    }
+}
+
+/// Builds the inbox that lies on disk.
+fn load_inbox(loaded: &LoadedUser, core: &Core) -> Inbox {
+    let (stored_upto, tally) = loaded.last.unwrap_or_default();
+    let first = loaded.first.map(|(seq, tally, weight)| (seq, without(tally, weight)));
+    let (front, base) = first.map_or((stored_upto, tally), |(seq, base)| (Seq(seq.0 - 1), base));
+    let devices: Vec<Device> = loaded.devices.iter().map(|device| load_device(device, tally, core)).collect();
+    let last = devices.iter().map(|device| device.cursor).chain([stored_upto]).max().unwrap_or_default();
+    Inbox { devices, last, tally, base, front, stored_upto, ..Inbox::default() }
+}
+
+fn load_device(loaded: &crate::store::LoadedDevice, tally: Tally, core: &Core) -> Device {
+    let record = &loaded.record;
+    let mut device =
+        Device::new(loaded.device.clone(), record.cursor, loaded.base.unwrap_or(tally), record.last_seen_ms);
+    device.pushed_upto = record.pushed_upto.max(core.maybe_pushed_upto);
+    device.gap = record.gap;
+    device.dirty = false;
+    device.registering = false;
+    device
+}
+
+fn without(tally: Tally, weight: u64) -> Tally {
+    Tally { messages: tally.messages.saturating_sub(1), bytes: tally.bytes.saturating_sub(weight) }
+}

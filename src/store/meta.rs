@@ -1,0 +1,161 @@
+//! What the store knows of itself: format, seq ceiling, clean mark, totals, dead letters, dedupe epochs.
+//!
+//! Read once at opening, in a constant number of reads; after that the commit thread holds the truth
+//! and writes what changed along with its batches. It must never decide anything about a message.
+
+use super::batch::Batch;
+use super::engine::{Engine, Keyspace};
+use super::record::{decode_numbers, encode_numbers};
+use super::{StoreError, keys};
+use crate::ids::Seq;
+use crate::message::Tally;
+
+/// The format that this doorstep writes, and the newest that it reads.
+pub const FORMAT: u64 = 1;
+
+const KEY_FORMAT: &str = "format";
+const KEY_CEILING: &str = "ceiling";
+const KEY_CLEAN: &str = "clean";
+const KEY_TOTALS: &str = "totals";
+const KEY_DEAD: &str = "dead";
+const KEY_DEDUPE: [&str; 2] = ["dedupe0", "dedupe1"];
+
+/// Where the dead-letter list begins and ends. Letters are numbered as they are buried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeadBooks {
+    /// The oldest letter; everything below was dropped.
+    pub head: u64,
+    /// What the next letter will be called.
+    pub next: u64,
+    /// Keys and values of all letters.
+    pub bytes: u64,
+}
+
+/// The store's books, as they are on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Books {
+    /// No seq above this was ever given out.
+    pub ceiling: Seq,
+    /// Wall time at which someone was last alive here, milliseconds.
+    pub alive_ms: u64,
+    /// Messages in all inboxes.
+    pub totals: Tally,
+    pub dead: DeadBooks,
+    /// Which epoch each of the two dedupe keyspaces holds.
+    pub dedupe: [Option<u64>; 2],
+}
+
+impl Books {
+    /// Adds to `batch` what differs from `before`.
+    pub fn write_changes(&self, before: &Self, batch: &mut Batch) {
+        if (self.ceiling, self.alive_ms) != (before.ceiling, before.alive_ms) {
+            put(batch, KEY_CEILING, [self.ceiling.0, self.alive_ms]);
+        }
+        if self.totals != before.totals {
+            put(batch, KEY_TOTALS, [self.totals.messages, self.totals.bytes]);
+        }
+        if self.dead != before.dead {
+            put(batch, KEY_DEAD, [self.dead.head, self.dead.next, self.dead.bytes]);
+        }
+        for ((key, epoch), old) in KEY_DEDUPE.into_iter().zip(self.dedupe).zip(before.dedupe) {
+            if let (Some(epoch), true) = (epoch, epoch != old) {
+                put(batch, key, [epoch]);
+            }
+        }
+    }
+}
+
+/// The mark of an orderly end; `upto` is at or above every seq that was given out.
+pub fn put_clean(batch: &mut Batch, upto: Seq) {
+    put(batch, KEY_CLEAN, [upto.0]);
+}
+
+pub fn drop_clean(batch: &mut Batch) {
+    batch.remove(Keyspace::Meta, KEY_CLEAN.into());
+}
+
+/// What opening found.
+#[derive(Debug)]
+pub struct Found {
+    /// Nothing was ever written here but the format.
+    pub fresh: bool,
+    pub clean: Option<Seq>,
+    pub books: Books,
+    pub records_read: u64,
+}
+
+/// Reads the books, and writes the format into a store that has none.
+pub fn read(engine: &dyn Engine, path: &str) -> Result<Found, StoreError> {
+    let mut read = Reads { engine, count: 0 };
+    match read.numbers(KEY_FORMAT)? {
+        Some([found]) if found > FORMAT => return Err(newer(path, found)),
+        Some(_) => {}
+        None => put_format(engine)?,
+    }
+    let ceiling = read.numbers(KEY_CEILING)?;
+    let [ceiling_us, alive_ms] = ceiling.unwrap_or_default();
+    let [messages, bytes] = read.lenient(KEY_TOTALS)?.unwrap_or_default();
+    let [head, next, dead_bytes] = read.lenient(KEY_DEAD)?.unwrap_or_default();
+    let mut dedupe = [None; 2];
+    for (slot, key) in dedupe.iter_mut().zip(KEY_DEDUPE) {
+        *slot = read.lenient(key)?.map(|[epoch]| epoch);
+    }
+    // A clean mark that cannot be read is none: the ceiling is always the safe answer.
+    let clean = read.lenient(KEY_CLEAN)?.map(|[upto]| Seq(upto));
+    let dead = DeadBooks { head, next: read.next_dead(next)?, bytes: dead_bytes };
+    let totals = Tally { messages, bytes };
+    let books = Books { ceiling: Seq(ceiling_us), alive_ms, totals, dead, dedupe };
+    Ok(Found { fresh: ceiling.is_none(), clean, books, records_read: read.count })
+}
+
+struct Reads<'a> {
+    engine: &'a dyn Engine,
+    count: u64,
+}
+
+impl Reads<'_> {
+    /// Without this record the store cannot be used safely, so a damaged one is an error.
+    fn numbers<const N: usize>(&mut self, key: &str) -> Result<Option<[u64; N]>, StoreError> {
+        self.count += 1;
+        let record = self.engine.get(Keyspace::Meta, key.as_bytes())?;
+        let damaged = |error| StoreError::Read(format!("the store's own record `{key}` is damaged: {error}"));
+        record.map(|record| decode_numbers(&record).map_err(damaged)).transpose()
+    }
+
+    /// Without this record the store is only less exact, so a damaged one counts as none.
+    fn lenient<const N: usize>(&mut self, key: &str) -> Result<Option<[u64; N]>, StoreError> {
+        self.count += 1;
+        let record = self.engine.get(Keyspace::Meta, key.as_bytes())?;
+        Ok(record.and_then(|record| {
+            decode_numbers(&record)
+                .inspect_err(|error| tracing::error!(key, %error, "the store lost a record of its own"))
+                .ok()
+        }))
+    }
+
+    /// Never a number that a letter already has, even when the books were lost.
+    fn next_dead(&mut self, next: u64) -> Result<u64, StoreError> {
+        self.count += 1;
+        let mut free = next;
+        self.engine.scan(Keyspace::Dead, &keys::dead_from(next), super::engine::Order::Descending, &mut |key, _| {
+            free = keys::split_dead(key).map_or(free, |last| last.saturating_add(1));
+            std::ops::ControlFlow::Break(())
+        })?;
+        Ok(free)
+    }
+}
+
+fn put<const N: usize>(batch: &mut Batch, key: &str, numbers: [u64; N]) {
+    batch.put(Keyspace::Meta, key.into(), encode_numbers(numbers));
+}
+
+fn put_format(engine: &dyn Engine) -> Result<(), StoreError> {
+    let mut batch = Batch::default();
+    put(&mut batch, KEY_FORMAT, [FORMAT]);
+    engine.commit(batch.into_changes())
+}
+
+fn newer(path: &str, found: u64) -> StoreError {
+    let small = |format: u64| u32::try_from(format).unwrap_or(u32::MAX);
+    StoreError::NewerFormat { path: path.to_owned(), found: small(found), known: small(FORMAT) }
+}

@@ -1,0 +1,81 @@
+//! What the commit thread publishes and readers look at. Holds no message and decides nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use super::StoreState;
+use super::dedupe::Epochs;
+use super::due::DueHint;
+use super::engine::Engine;
+use super::meta::Books;
+use crate::ids::Seq;
+use crate::metrics::Metrics;
+
+pub struct Shared {
+    pub engine: Arc<dyn Engine>,
+    pub metrics: Arc<Metrics>,
+    pub epochs: Epochs,
+    pub due: DueHint,
+    state: AtomicU8,
+    ceiling: AtomicU64,
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Shared {
+    pub fn new(engine: Arc<dyn Engine>, metrics: Arc<Metrics>, epochs: Epochs, books: &Books) -> Self {
+        let shared = Self {
+            engine,
+            metrics,
+            epochs,
+            due: DueHint::default(),
+            state: AtomicU8::new(state_number(StoreState::Ok)),
+            ceiling: AtomicU64::new(0),
+            messages: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        };
+        shared.publish(books);
+        shared
+    }
+
+    /// Shows books that are synced.
+    pub fn publish(&self, books: &Books) {
+        self.ceiling.store(books.ceiling.0, Ordering::Release);
+        self.messages.store(books.totals.messages, Ordering::Relaxed);
+        self.bytes.store(books.totals.bytes, Ordering::Relaxed);
+        let level = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.metrics.stored_messages.set(level(books.totals.messages));
+        self.metrics.stored_bytes.set(level(books.totals.bytes));
+    }
+
+    pub fn ceiling(&self) -> Seq {
+        Seq(self.ceiling.load(Ordering::Acquire))
+    }
+
+    pub fn totals(&self) -> (u64, u64) {
+        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    pub fn state(&self) -> StoreState {
+        match self.state.load(Ordering::Acquire) {
+            0 => StoreState::Ok,
+            1 => StoreState::Low,
+            _ => StoreState::Poisoned,
+        }
+    }
+
+    /// A poisoned store stays poisoned.
+    pub fn enter(&self, state: StoreState) {
+        let unless_poisoned = |now| (now != state_number(StoreState::Poisoned)).then(|| state_number(state));
+        // An error means poisoned, and that is what it stays.
+        let _unchanged = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, unless_poisoned).is_err();
+    }
+}
+
+fn state_number(state: StoreState) -> u8 {
+    match state {
+        StoreState::Ok => 0,
+        StoreState::Low => 1,
+        StoreState::Poisoned => 2,
+    }
+}

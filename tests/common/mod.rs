@@ -1,0 +1,18 @@
+//! What the hazard tests stand on: a real daemon, a raw client, a history checker, a control pair.
+//! Must never be kinder than the contract: nothing here retries, acknowledges or reconnects by itself.
+#![allow(dead_code, reason = "every test file is a crate of its own and uses its own part of this")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "in a test a broken expectation is a panic"
+)]
+
+pub mod client;
+pub mod control_pair;
+pub mod daemon;
+pub mod history;
+pub mod schema;
+pub mod wait;
