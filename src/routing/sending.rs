@@ -325,8 +325,10 @@ impl User {
         if let Some(last) = covered.last() {
             device.advance(seq, last.tally);
         }
+        // Before settling: what is settled by this very ack was never on disk.
+        let on_disk = self.inbox.settled_upto();
         self.settle(core);
-        self.remove_handed_over(&covered, core);
+        self.remove_handed_over(&covered, on_disk, core);
         self.inbox.pump(at, &self.name, core);
     }
 
@@ -335,16 +337,15 @@ impl User {
         self.memory_only += self.inbox.settle(&self.name, core) as usize;
     }
 
-    /// Of what a device has just acknowledged, whatever nobody lacks any more leaves the disk. What is
-    /// still pending is not there yet: its commit report decides.
-    fn remove_handed_over(&mut self, covered: &[super::device::InFlight], core: &mut Core) {
+    /// Of what a device has just acknowledged, whatever nobody lacks any more leaves the disk, if it was
+    /// at or below `on_disk` and so there. What was pending then is not: its commit report decides.
+    fn remove_handed_over(&mut self, covered: &[super::device::InFlight], on_disk: Seq, core: &mut Core) {
         let Some(upto) = self.inbox.handed_over_upto() else { return };
-        let on_disk = self.inbox.settled_upto();
         for flight in covered.iter().filter(|flight| !flight.gone && flight.message.seq <= upto.min(on_disk)) {
             self.inbox.removals.push((flight.message.seq, flight.message.weight()));
             core.act(Effect::Outstanding { from: flight.message.from.clone(), waits: false });
         }
-        self.inbox.front = self.inbox.front.max(upto.min(on_disk));
+        self.inbox.front = self.inbox.front.max(upto.min(self.inbox.settled_upto()));
     }
 
     pub fn send_ephemeral(&mut self, ephemeral: &Ephemeral, core: &mut Core) {
