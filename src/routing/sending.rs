@@ -316,7 +316,9 @@ impl User {
     pub fn ack(&mut self, session: SessionId, seq: Seq, core: &mut Core) {
         let Some((at, device)) = self.inbox.device_with(session) else { return };
         let Some(attached) = device.session.as_mut() else { return };
-        if seq > attached.pushed {
+        // At or below the cursor it says nothing new, also in a session that was pushed nothing yet: there
+        // `caught_up` names the cursor, and a client may acknowledge what it was told.
+        if seq > attached.pushed.max(device.cursor) {
             let handle = attached.handle.clone();
             return core.act(Effect::Error(handle, Code::BadRequest, "nothing that high was pushed in this session"));
         }
