@@ -40,7 +40,6 @@ async fn no_welcome_while_the_registration_is_on_its_way_to_disk() {
     assert_eq!(id(&message), "meanwhile", "kept from the hello on");
     bob.ack(seq(&message)).await;
     accepted(&mut alice, 1).await;
-    house.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

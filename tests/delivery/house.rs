@@ -6,22 +6,18 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use doorstep::clock;
 use doorstep::config::Config;
-use doorstep::daemon::{Daemon, DaemonError};
+use doorstep::daemon::Daemon;
 use doorstep::store::StoreError;
 use doorstep::store::engine::{Change, Engine, KeyRange, Keyspace, Order, Visitor};
 use doorstep::store::memory::MemoryEngine;
 use doorstep::store::writer::Cellar;
 use tempfile::TempDir;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use crate::common::client::{Options, Refused, TestClient};
 use crate::common::wait;
 
 pub struct House {
     url: String,
-    stop: oneshot::Sender<()>,
-    run: JoinHandle<Result<(), DaemonError>>,
     _dir: TempDir,
 }
 
@@ -38,12 +34,9 @@ impl House {
         });
         let daemon = daemon.await.unwrap();
         let url = format!("ws://{}/v1/connect", daemon.address());
-        let (stop, stopped) = oneshot::channel();
-        let run = tokio::spawn(daemon.run(async {
-            // Dropped or told: either way the test is over.
-            let _dropped = stopped.await.is_err();
-        }));
-        Self { url, stop, run, _dir: dir }
+        // It ends with the test's runtime, as suddenly as by a kill.
+        tokio::spawn(daemon.run(std::future::pending()));
+        Self { url, _dir: dir }
     }
 
     pub fn url(&self) -> &str {
@@ -59,12 +52,6 @@ impl House {
 
     pub async fn attempt(&self, options: &Options) -> Result<TestClient, Refused> {
         TestClient::attempt(&self.url, options).await
-    }
-
-    /// An orderly stop.
-    pub async fn end(self) {
-        self.stop.send(()).unwrap();
-        wait::within("the daemon's end", self.run).await.unwrap().unwrap();
     }
 }
 

@@ -67,7 +67,6 @@ async fn a_short_page_does_not_hide_what_is_still_on_its_way_to_disk() {
     bob.ack(seq(&caught_up)).await;
     pour_and_take(&mut alice, &mut bob).await;
     history.assert_clean();
-    house.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +98,6 @@ async fn what_is_committed_in_the_middle_of_a_replay_is_read_in_its_turn() {
     bob.pick("caught_up").await;
     pour_and_take(&mut alice, &mut bob).await;
     history.assert_clean();
-    house.end().await;
 }
 
 /// Returns the seq of the second.

@@ -46,7 +46,6 @@ async fn pages_of_sessions_that_were_replaced_do_nothing() {
         assert!(messages.iter().all(|message| message["redelivered"] != true), "nobody had them: {order:?}");
         last.expect("caught_up").await;
         history.assert_clean();
-        house.end().await;
     }
 }
 
@@ -70,7 +69,6 @@ async fn a_page_that_comes_after_its_session_left_does_nothing() {
     assert_eq!(ids(&messages), [numbered("m", 3), numbered("n", 3)].concat());
     assert!(messages.iter().all(|message| message["redelivered"] != true), "the first session had nothing");
     history.assert_clean();
-    house.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

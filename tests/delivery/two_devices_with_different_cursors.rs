@@ -37,6 +37,7 @@ async fn each_device_goes_on_where_it_stood() {
     expect_silence(&mut tablet).await;
     tablet.leave().await;
     phone.leave().await;
+    alice.leave().await;
 
     assert!(daemon.terminate().await.success());
     daemon.restart().await;
