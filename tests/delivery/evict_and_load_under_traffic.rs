@@ -52,7 +52,7 @@ async fn come_and_go(url: String, history: History, user: String) -> usize {
     let mut had = 0;
     for round in 0..ROUNDS {
         let prefix = format!("m-{round}");
-        if round % 3 == 0 {
+        if round.is_multiple_of(3) {
             // A device on its way in while the burst is under way.
             let to = [&*user];
             let (mut phone, _) = tokio::join!(open(&user, "phone"), pour(&mut alice, &to, &prefix, BURST));

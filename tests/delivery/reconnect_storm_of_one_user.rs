@@ -74,7 +74,7 @@ async fn fight(url: String, options: Options, fighter: usize, over: Arc<AtomicBo
         connections.fetch_add(1, Ordering::Relaxed);
         for _ in 0..round % 9 {
             match client.listener.next_within(crate::exchange::A_WHILE).await {
-                Some(Heard::Frame(frame)) if frame["type"] == "message" && round % 4 != 0 => {
+                Some(Heard::Frame(frame)) if frame["type"] == "message" && !round.is_multiple_of(4) => {
                     let ack = serde_json::json!({"type": "ack", "seq": frame["seq"]});
                     let _gone = client.speaker.say(&ack).await.is_err();
                 }
@@ -82,7 +82,7 @@ async fn fight(url: String, options: Options, fighter: usize, over: Arc<AtomicBo
                 Some(Heard::Closed { .. } | Heard::Gone(_)) | None => break,
             }
         }
-        if round % 3 == 0 {
+        if round.is_multiple_of(3) {
             let _gone = client.speaker.close(1000).await.is_err();
         }
     }
