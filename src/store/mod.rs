@@ -167,7 +167,7 @@ pub enum Op {
     PutDue {
         at_ms: u64,
     },
-    /// This user was looked at: the entry that [`Reader::due`] reported is done.
+    /// This user was looked at: the entry that [`reader::Reader::due`] reported is done.
     DropDue {
         at_ms: u64,
     },
