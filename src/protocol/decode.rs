@@ -48,6 +48,15 @@ pub fn client_frame(text: &str) -> Result<ClientFrame<'_>, FrameError> {
     frame.map_err(|reason| fields.error(Some(&kind), Code::BadRequest, reason))
 }
 
+/// Whether `text`, which is valid JSON, nests deeper than `max` levels.
+///
+/// serde_json skips raw values without a depth limit, so whoever lets a raw body in has to ask here. Nearly every frame is
+/// cleared by the count of brackets alone, which is cheap; only a suspect is walked.
+pub fn nests_deeper_than(text: &str, max: usize) -> bool {
+    let opening = |byte: &u8| matches!(byte, b'[' | b'{');
+    text.as_bytes().iter().filter(|byte| opening(byte)).count() > max && depth(text) > max
+}
+
 /// Every field that some client frame has, as it stands in the text.
 #[derive(Default)]
 struct Fields<'a> {
@@ -272,15 +281,6 @@ fn shortened(text: &str) -> &str {
     text.char_indices().nth(CHARS_MAX).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
-/// Whether `text`, which is valid JSON, nests deeper than `max` levels.
-///
-/// serde_json skips raw values without a depth limit, so it is looked at here. Nearly every frame is
-/// cleared by the count of brackets alone, which is cheap; only a suspect is walked.
-fn nests_deeper_than(text: &str, max: usize) -> bool {
-    let opening = |byte: &u8| matches!(byte, b'[' | b'{');
-    text.as_bytes().iter().filter(|byte| opening(byte)).count() > max && depth(text) > max
-}
-
 fn depth(text: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in text.bytes() {
@@ -298,4 +298,160 @@ fn depth(text: &str) -> usize {
         }
     }
     deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> FrameError {
+        client_frame(text).expect_err(text)
+    }
+
+    fn nested(levels: usize) -> String {
+        format!("{}0{}", "[".repeat(levels), "]".repeat(levels))
+    }
+
+    #[test]
+    fn a_body_is_the_very_bytes_between_its_neighbours() {
+        let body = "{ \"b\" : [1.0,\t1e400, \"\\u0041\\/\\ud800\"],\n \"b\": -0 }";
+        let text = format!(r#"{{"body":  {body}  ,"to":"bob","type":"send","id":"1"}}"#);
+        let Ok(ClientFrame::Send(frame)) = client_frame(&text) else { panic!("not a send") };
+        assert_eq!(frame.body.get(), body);
+    }
+
+    #[test]
+    fn names_written_with_escapes_are_read_as_what_they_mean() {
+        let text = r#"{"t\u0079pe":"se\u006ed","id":"\u0061-1","to":"b\u00f6b\ud83d\ude00","body":null}"#;
+        let Ok(ClientFrame::Send(frame)) = client_frame(text) else { panic!("not a send") };
+        assert_eq!((frame.id.as_deref(), &*frame.to, frame.body.get()), (Some("a-1"), "böb😀", "null"));
+    }
+
+    #[test]
+    fn names_written_plainly_are_borrowed() {
+        let Ok(ClientFrame::Send(frame)) = client_frame(r#"{"type":"send","id":"1","to":"bob","body":0}"#) else {
+            panic!("not a send")
+        };
+        assert!(matches!((frame.id, frame.to), (Some(Cow::Borrowed("1")), Cow::Borrowed("bob"))));
+    }
+
+    #[test]
+    fn unknown_fields_are_skipped_even_twice_and_of_any_type() {
+        let text = r#"{"x":{"seq":[]},"type":"ack","x":1e999,"seq":7,"body":{"seq":9}}"#;
+        assert!(matches!(client_frame(text), Ok(ClientFrame::Ack { seq: 7 })));
+    }
+
+    #[test]
+    fn nesting_ends_at_the_limit_wherever_it_stands() {
+        let at = |body: &str| format!(r#"{{"type":"send","id":"1","to":"b","body":{body}}}"#);
+        assert!(client_frame(&at(&nested(limits::JSON_DEPTH_MAX - 1))).is_ok());
+        let error = refused(&at(&nested(limits::JSON_DEPTH_MAX)));
+        assert_eq!((error.code, error.send), (Code::BadRequest, Some((Some("1".into()), Some("b".into())))));
+        refused(&format!(r#"{{"type":"forget","unknown":{}}}"#, nested(limits::JSON_DEPTH_MAX)));
+    }
+
+    #[test]
+    fn whatever_is_allowed_to_nest_can_be_read_by_a_parser_with_the_common_limit() {
+        let text = format!(r#"{{"type":"forget","x":{}}}"#, nested(limits::JSON_DEPTH_MAX - 1));
+        assert!(client_frame(&text).is_ok() && serde_json::from_str::<serde_json::Value>(&text).is_ok());
+    }
+
+    #[test]
+    fn a_million_brackets_do_not_overflow_the_stack() {
+        for text in [
+            "[".repeat(1_000_000),
+            format!(r#"{{"type":"send","body":{}"#, "[".repeat(1_000_000)),
+            format!(r#"{{"type":"send","body":{}}}"#, nested(1_000_000)),
+            format!(r#"{{"type":"ping","x":{}}}"#, nested(1_000_000)),
+            format!(r#"{{"type":"watch","users":{}}}"#, nested(1_000_000)),
+            format!(r#"{{"type":{}}}"#, nested(1_000_000)),
+        ] {
+            assert_eq!(refused(&text).code, Code::BadRequest);
+        }
+    }
+
+    #[test]
+    fn brackets_inside_strings_are_not_nesting() {
+        let text = format!(r#"{{"type":"send","id":"1","to":"b","body":"\"{}\\"}}"#, "[{".repeat(500));
+        assert!(client_frame(&text).is_ok());
+    }
+
+    #[test]
+    fn a_field_that_comes_twice_is_never_guessed_at() {
+        let twice_id = refused(r#"{"type":"send","id":"1","to":"b","body":0,"id":"2"}"#);
+        assert_eq!(twice_id.send, Some((None, Some("b".into()))));
+        assert_eq!(twice_id.reason, "id is there twice");
+        let twice_body = refused(r#"{"type":"send","body":0,"id":"1","to":"b","bod\u0079":1}"#);
+        assert_eq!(twice_body.send, Some((Some("1".into()), Some("b".into()))));
+        assert_eq!(refused(r#"{"type":"forget","type":"send","id":"1"}"#).send, None);
+    }
+
+    #[test]
+    fn a_seq_is_plain_digits_below_two_to_the_53() {
+        let ack = |seq: &str| format!(r#"{{"type":"ack","seq":{seq}}}"#);
+        assert!(matches!(client_frame(&ack("9007199254740991")), Ok(ClientFrame::Ack { seq: 9_007_199_254_740_991 })));
+        for seq in ["-1", "-0", "1.0", "1e3", "9007199254740992", "18446744073709551616", "\"7\"", "null", "[1]"] {
+            let error = refused(&ack(seq));
+            assert_eq!(error.reason, "seq must be an integer from 0 to 9007199254740991", "{seq}");
+            assert_eq!((error.send, error.reference.as_deref()), (None, Some("ack")));
+        }
+        assert_eq!(refused(r#"{"type":"ack"}"#).reason, "seq is missing");
+    }
+
+    #[test]
+    fn a_bad_send_is_answered_with_what_of_its_names_was_readable() {
+        let long = "x".repeat(limits::USER_BYTES_MAX + 1);
+        for (fields, id, to) in [
+            (r#""id":"1","to":"b""#.to_owned(), Some("1"), Some("b")),
+            (r#""id":"1","to":"b","body":0,"receipt":true"#.to_owned(), Some("1"), Some("b")),
+            (r#""id":"1","to":"b","body":0,"ttl_ms":0"#.to_owned(), Some("1"), Some("b")),
+            (r#""id":"1","to":"b","body":0,"retry":1"#.to_owned(), Some("1"), Some("b")),
+            (r#""id":"1","to":7,"body":0"#.to_owned(), Some("1"), None),
+            (r#""to":"b","body":0"#.to_owned(), None, Some("b")),
+            (r#""id":"\ud800","to":"b","body":0"#.to_owned(), None, Some("b")),
+            (format!(r#""id":"{long}","to":"{long}""#), None, None),
+        ] {
+            let error = refused(&format!(r#"{{"type":"send",{fields}}}"#));
+            assert_eq!(error.code, Code::BadRequest);
+            assert_eq!(error.send, Some((id.map(Into::into), to.map(Into::into))), "{fields}");
+        }
+    }
+
+    #[test]
+    fn only_an_ephemeral_send_goes_without_an_id() {
+        assert!(client_frame(r#"{"type":"send","to":"b","body":0,"ephemeral":true,"receipt":false}"#).is_ok());
+        refused(r#"{"type":"send","to":"b","body":0,"ephemeral":false}"#);
+    }
+
+    #[test]
+    fn a_client_neither_names_itself_offline_nor_opens_no_window() {
+        refused(r#"{"type":"status","state":"offline"}"#);
+        refused(r#"{"type":"hello","status":"offline"}"#);
+        refused(r#"{"type":"hello","window":0}"#);
+        refused(r#"{"type":"hello","window":4294967296}"#);
+        refused(r#"{"type":"hello","user":null}"#);
+        let hello = client_frame(r#"{"type":"hello","window":1,"status":"invisible","device":"x"}"#);
+        let Ok(ClientFrame::Hello(hello)) = hello else { panic!("not a hello") };
+        assert_eq!((hello.window, hello.status), (Some(1), Some(PresenceState::Invisible)));
+    }
+
+    #[test]
+    fn an_unknown_type_is_told_apart_and_not_echoed_at_length() {
+        let error = refused(&format!(r#"{{"type":"{}","seq":-1}}"#, "é".repeat(9_000)));
+        assert_eq!(error.code, Code::UnknownType);
+        assert!(error.reason.len() < 200 && error.reference.is_some_and(|kind| kind == "é".repeat(32)));
+        for server_frame in ["message", "receipt", "Send", ""] {
+            assert_eq!(refused(&format!(r#"{{"type":"{server_frame}"}}"#)).code, Code::UnknownType);
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_object_is_refused_in_few_words() {
+        let long = format!("\"{}\"", "x".repeat(60_000));
+        for text in ["", " ", "null", "[]", "7", &long, "{", "{}", "{}{}", "{\"type\":\"ping\"} x", "{\"type\":null}"] {
+            let error = refused(text);
+            assert_eq!((error.code, error.send), (Code::BadRequest, None), "{text}");
+            assert!(error.reason.len() < 100, "{}", error.reason);
+        }
+    }
 }

@@ -188,3 +188,61 @@ fn json<T: Serialize + ?Sized>(buf: &mut Vec<u8>, value: &T) {
     let written = serde_json::to_writer(&mut *buf, value);
     debug_assert!(written.is_ok(), "{written:?}");
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::server_frames::ServerFrame;
+    use super::*;
+
+    fn read(buf: &[u8]) -> ServerFrame {
+        ServerFrame::from_text(std::str::from_utf8(buf).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_message_is_appended_with_its_body_untouched_and_its_sender_escaped() {
+        let body = b"{ \"a\": [ 1.0 ], \"a\":\"\\u0041\" }";
+        let from = UserId::new("\"o\\hara\"\u{2028}😀").unwrap();
+        let (id, seq) = (MessageId::new("m:1").unwrap(), Seq::MAX);
+        let durable = Message {
+            seq,
+            id,
+            from: from.clone(),
+            body: Bytes::from_static(body),
+            ts_ms: 5,
+            expires_ms: 9,
+            retry: false,
+        };
+        let mut buf = b"before".to_vec();
+        message(&mut buf, &durable, true);
+        assert!(buf.starts_with(b"before{"));
+        let ServerFrame::Message(frame) = read(&buf[6..]) else { panic!("not a message") };
+        assert_eq!((frame.seq, frame.from, frame.ts_ms), (Some(seq), from, 5));
+        assert_eq!((frame.redelivered, frame.ephemeral, frame.body.get().as_bytes()), (true, false, &body[..]));
+    }
+
+    #[test]
+    fn an_ephemeral_message_carries_no_seq() {
+        let mut buf = Vec::new();
+        ephemeral(&mut buf, None, &UserId::new("a").unwrap(), b"null", 5);
+        assert_eq!(buf, br#"{"type":"message","from":"a","ts_ms":5,"ephemeral":true,"body":null}"#);
+    }
+
+    #[test]
+    fn a_rejection_escapes_what_the_client_wrote_and_leaves_out_what_is_too_long() {
+        let mut buf = Vec::new();
+        let long = "x".repeat(limits::MESSAGE_ID_BYTES_MAX + 1);
+        rejected(&mut buf, Some(&long), Some("\"\n\u{1}"), Code::QueueFull, "full", Some(250));
+        let expected =
+            r#"{"type":"rejected","to":"\"\n\u0001","code":"queue_full","reason":"full","retry_after_ms":250}"#;
+        assert_eq!(std::str::from_utf8(&buf).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_goodbye_carries_the_number_of_the_close() {
+        let mut buf = Vec::new();
+        goodbye(&mut buf, CloseCode::Replaced, "replaced", None);
+        assert_eq!(buf, br#"{"type":"goodbye","code":4409,"reason":"replaced"}"#);
+    }
+}

@@ -183,3 +183,30 @@ fn session_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SessionId, D
     let text = Cow::<'de, str>::deserialize(deserializer)?;
     text.parse().map_err(D::Error::custom)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_server_is_understood_as_far_as_it_goes() {
+        let later = ServerFrame::from_text(r#"{"type":"moved","to":[1]}"#).unwrap();
+        assert!(matches!(later, ServerFrame::Unknown { kind } if kind == "moved"));
+        let known = ServerFrame::from_text(r#"{"type":"pong","n":1,"zone":"eu"}"#).unwrap();
+        assert!(matches!(known, ServerFrame::Pong(PongFrame { n: Some(1) })));
+    }
+
+    #[test]
+    fn a_body_that_cannot_be_parsed_still_has_a_seq_to_ack() {
+        let text = r#"{"type":"message","seq":3,"id":"1","from":"a","ts_ms":1,"body":{"n":1e999,"s":"\ud800"}}"#;
+        let ServerFrame::Message(frame) = ServerFrame::from_text(text).unwrap() else { panic!("not a message") };
+        assert_eq!((frame.seq, frame.body.get()), (Some(Seq(3)), r#"{"n":1e999,"s":"\ud800"}"#));
+    }
+
+    #[test]
+    fn a_null_body_is_a_body() {
+        let text = r#"{"type":"message","from":"a","ts_ms":1,"ephemeral":true,"body":null}"#;
+        let ServerFrame::Message(frame) = ServerFrame::from_text(text).unwrap() else { panic!("not a message") };
+        assert_eq!(frame.body.get(), "null");
+    }
+}
