@@ -7,8 +7,8 @@
 //! 4. A session that is held up (a busy owner, a client that does not read) holds up no other.
 //! 5. Every `send` that gets through is answered by its owner; every other one is answered here.
 //!
-//! A connection walks through [`listener`] → [`connection`] → [`handshake`] → [`session`]. What it reads
-//! becomes commands in [`inbound`], what it is told becomes frames in [`outbox`], and [`wire`] moves the bytes.
+//! A connection walks through `listener` → `connection` → `handshake` → `session`. What it reads
+//! becomes commands in `inbound`, what it is told becomes frames in `outbox`, and `wire` moves the bytes.
 
 mod auth;
 mod connection;
