@@ -5,6 +5,7 @@
 pub mod config;
 mod dead_letters;
 mod drain;
+mod expiry;
 mod health;
 mod http;
 mod output;
@@ -119,6 +120,8 @@ enum Command {
     Send(send::SendArgs),
     /// Let the daemon answer what it took, say goodbye to its clients, and exit
     Drain,
+    /// Let messages expire again after a clock step, once the clock is right
+    ResumeExpiry,
     /// Mint a token for development
     Token(token::TokenArgs),
     /// Check or show the configuration
@@ -157,6 +160,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::DeadLetters(args) => wait(dead_letters::run(global, args)),
         Command::Send(args) => wait(send::run(global, args)),
         Command::Drain => wait(drain::run(global)),
+        Command::ResumeExpiry => wait(expiry::resume(global)),
         Command::Token(args) => token::run(&args, global.config.as_deref()),
         Command::Config(command) => config::run(&command, global.config.as_deref()),
     }
