@@ -3,6 +3,7 @@
 //! Tables are for people and may change; scripts use `--json`, which is the admin API's own answer.
 
 pub mod config;
+mod chat;
 mod dead_letters;
 mod drain;
 mod expiry;
@@ -118,6 +119,8 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Send a message and wait until it is safe
     Send(send::SendArgs),
+    /// Chat, a line a message: from a terminal or through a pipe
+    Chat(chat::ChatArgs),
     /// Let the daemon answer what it took, say goodbye to its clients, and exit
     Drain,
     /// Let messages expire again after a clock step, once the clock is right
@@ -159,6 +162,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Forget(args) => wait(users::forget(global, args)),
         Command::DeadLetters(args) => wait(dead_letters::run(global, args)),
         Command::Send(args) => wait(send::run(global, args)),
+        Command::Chat(args) => wait(chat::run(args)),
         Command::Drain => wait(drain::run(global)),
         Command::ResumeExpiry => wait(expiry::resume(global)),
         Command::Token(args) => token::run(&args, global.config.as_deref()),

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{Desk, Gateway};
 use crate::clock::Clock;
-use crate::config::{Config, Limits};
+use crate::config::{Auth, Config, Jwt, JwtAlgorithm, Limits};
 use crate::ids::Seq;
 use crate::metrics::Metrics;
 use crate::routing::command::{Attach, Command};
@@ -54,6 +54,7 @@ pub fn config() -> Config {
     config.queue.max_outstanding_per_sender = 1000;
     config.queue.ttl = Duration::from_secs(3600);
     config.presence.max_watched = 4;
+    config.shutdown.reconnect_spread = Duration::from_secs(1);
     config
 }
 
@@ -199,4 +200,33 @@ impl House {
         assert_eq!(client.hear().await["type"], "welcome");
         (client, attach.session)
     }
+}
+
+pub const SECRET: &str = "a secret of at least thirty-two bytes";
+
+/// Seconds since the Unix epoch, `from_now_s` from now.
+pub fn at_s(from_now_s: i64) -> i64 {
+    (crate::clock::wall_us() / 1_000_000) as i64 + from_now_s
+}
+
+/// An HS256 token.
+pub fn token(secret: &str, claims: &Value) -> String {
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).unwrap()
+}
+
+/// A configuration for tokens signed with [`SECRET`]. The directory holds the key, and is only needed until the
+/// gateway is open.
+pub fn jwt_config() -> (Config, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let key_file = directory.path().join("secret");
+    std::fs::write(&key_file, format!("{SECRET}\n")).unwrap();
+    let jwt = Jwt {
+        algorithm: JwtAlgorithm::Hs256,
+        key_file,
+        issuer: None,
+        audience: Some("doorstep".into()),
+        leeway: Duration::ZERO,
+    };
+    (Config { auth: Auth::Jwt(jwt), ..config() }, directory)
 }

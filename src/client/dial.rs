@@ -1,0 +1,144 @@
+//! From an address to a session: connect, upgrade, `hello`, `welcome`.
+//!
+//! It knows nothing of what goes on in a session, and it must always come to an end: the whole way is
+//! under one deadline.
+
+use std::time::Duration;
+
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::{Error as WsError, UrlError};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use crate::presence::PresenceState;
+use crate::protocol::client_encode::client_frame;
+use crate::protocol::frames::{ClientFrame, Hello};
+use crate::protocol::server_frames::{GoodbyeFrame, ServerFrame, WelcomeFrame};
+use crate::protocol::{CONNECT_PATH, SUBPROTOCOL};
+
+use super::link::{Heard, Link};
+use super::options::Options;
+use super::reconnect::{Advice, advice, close_code_of_status};
+
+/// The largest frame a router may send. Its own limit for clients is far lower by default.
+const FRAME_BYTES_MAX: usize = 16 << 20;
+const READ_BUFFER_BYTES: usize = 16 << 10;
+
+/// How a connection, or the attempt at one, came to its end.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) advice: Advice,
+    pub(super) close_code: Option<u16>,
+    pub(super) reason: String,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Ended {
+    pub(super) fn trouble(reason: impl Into<String>) -> Self {
+        Self { advice: Advice::Retry, close_code: None, reason: reason.into(), retry_after: None }
+    }
+
+    /// What the end of the connection means, seen together with the `goodbye` before it.
+    pub(super) fn closed(close_code: Option<u16>, reason: String, goodbye: Option<GoodbyeFrame>) -> Self {
+        let Some(goodbye) = goodbye else {
+            return Self { advice: advice(close_code), close_code, reason, retry_after: None };
+        };
+        let close_code = close_code.or(Some(goodbye.code));
+        let retry_after = goodbye.retry_after_ms.map(Duration::from_millis);
+        Self { advice: advice(close_code), close_code, reason: goodbye.reason, retry_after }
+    }
+}
+
+/// A session that has begun.
+pub(super) struct Dialled {
+    pub(super) link: Link,
+    pub(super) welcome: WelcomeFrame,
+}
+
+/// The token that was used is returned in either case, so that a refused one is not tried again.
+pub(super) struct DialOutcome {
+    pub(super) token: Option<String>,
+    pub(super) result: Result<Dialled, Ended>,
+}
+
+/// Begins a session with `status`, within [`Options::connect_timeout`].
+pub(super) async fn dial(options: Options, status: PresenceState) -> DialOutcome {
+    let mut token = None;
+    let dialled = connect(&options, status, &mut token);
+    let result = match tokio::time::timeout(options.connect_timeout, dialled).await {
+        Ok(result) => result,
+        Err(_) => Err(Ended::trouble("connecting took too long")),
+    };
+    DialOutcome { token, result }
+}
+
+async fn connect(options: &Options, status: PresenceState, token: &mut Option<String>) -> Result<Dialled, Ended> {
+    if let Some(provider) = &options.token {
+        *token = Some(provider.provide().await.map_err(|error| Ended::trouble(format!("no token: {error}")))?);
+    }
+    let mut link = upgrade(&options.url).await?;
+    link.push(client_frame(&ClientFrame::Hello(Hello {
+        token: token.clone(),
+        user: options.user.as_ref().map(ToString::to_string),
+        device: Some(options.device.to_string()),
+        status: Some(status),
+        window: options.window,
+    })));
+    let welcome = welcome(&mut link).await?;
+    Ok(Dialled { link, welcome })
+}
+
+async fn upgrade(url: &str) -> Result<Link, Ended> {
+    let mut request = url.into_client_request().map_err(refused_upgrade)?;
+    if request.uri().scheme_str() != Some("ws") {
+        return Err(refused_upgrade(WsError::Url(UrlError::UnsupportedUrlScheme)));
+    }
+    if request.uri().path() == "/" {
+        let uri = format!("{}{CONNECT_PATH}", url.trim_end_matches('/'));
+        request = uri.into_client_request().map_err(refused_upgrade)?;
+    }
+    request.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(READ_BUFFER_BYTES)
+        .max_message_size(Some(FRAME_BYTES_MAX))
+        .max_frame_size(Some(FRAME_BYTES_MAX));
+    let connected = tokio_tungstenite::connect_async_with_config(request, Some(config), true).await;
+    connected.map(|(socket, _)| Link::new(socket)).map_err(refused_upgrade)
+}
+
+fn refused_upgrade(error: WsError) -> Ended {
+    let reason = error.to_string();
+    match error {
+        WsError::Url(_) | WsError::HttpFormat(_) | WsError::Tls(_) => {
+            Ended { advice: Advice::Stop, close_code: None, reason, retry_after: None }
+        }
+        WsError::Http(response) => {
+            let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let close_code = Some(close_code_of_status(response.status().as_u16()));
+            Ended {
+                advice: advice(close_code),
+                close_code,
+                reason,
+                retry_after: retry_after.and_then(|text| text.parse().ok()).map(Duration::from_secs),
+            }
+        }
+        _ => Ended::trouble(reason),
+    }
+}
+
+async fn welcome(link: &mut Link) -> Result<WelcomeFrame, Ended> {
+    let mut goodbye = None;
+    loop {
+        match link.next().await {
+            Heard::Sign | Heard::Drained => {}
+            Heard::End { close_code, reason } => return Err(Ended::closed(close_code, reason, goodbye)),
+            Heard::Text(text) => match ServerFrame::from_text(&text) {
+                Ok(ServerFrame::Welcome(welcome)) => return Ok(welcome),
+                Ok(ServerFrame::Goodbye(frame)) => goodbye = Some(frame),
+                Ok(_) => {}
+                Err(error) => return Err(Ended::trouble(format!("not a doorstep router: {error}"))),
+            },
+        }
+    }
+}

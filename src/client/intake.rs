@@ -1,0 +1,260 @@
+//! What came in: each message once to the application, and acks for what it is done with.
+//!
+//! Pure: time is handed in. It must never ack a message that the application may still be
+//! working on, nor one that this connection did not bring (the server refuses such acks).
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::ids::{MessageId, Seq, UserId};
+
+/// Most messages that one ack waits for.
+const ACK_BATCH_MAX: usize = 32;
+/// Longest time that an ack waits for company.
+const ACK_DELAY: Duration = Duration::from_millis(10);
+/// Names of messages remembered, to recognise a redelivery that has a new seq.
+const SEEN_MAX: usize = 8192;
+
+/// What became of a message that came in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// New: hand it to the application.
+    Fresh,
+    /// The application had it already; it is acked in its turn.
+    Known,
+    /// More messages are unacked than the server promised to send.
+    BeyondWindow,
+}
+
+/// The receiving side's memory. It outlives connections.
+#[derive(Debug)]
+pub(super) struct Intake {
+    /// Highest seq ever handed on.
+    handed: Seq,
+    /// Highest seq that the application is done with.
+    done: Seq,
+    /// What this connection brought and was not acked on it, in order; at most a window.
+    unacked: VecDeque<Seq>,
+    window: usize,
+    /// From when on an ack goes without company.
+    lone_ack_at: Instant,
+    seen: Seen,
+}
+
+impl Intake {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            handed: Seq::ZERO,
+            done: Seq::ZERO,
+            unacked: VecDeque::new(),
+            window: 0,
+            lone_ack_at: now,
+            seen: Seen::default(),
+        }
+    }
+
+    /// A new connection: everything unacked will come again, up to `window` at a time.
+    pub(super) fn connected(&mut self, window: usize, now: Instant) {
+        self.unacked.clear();
+        self.window = window.max(1);
+        self.lone_ack_at = now;
+    }
+
+    /// Takes note of a message and says whether the application shall have it.
+    pub(super) fn admit(&mut self, seq: Seq, from: &UserId, id: &MessageId, redelivered: bool) -> Admission {
+        if self.unacked.len() >= self.window {
+            return Admission::BeyondWindow;
+        }
+        if self.unacked.back().is_none_or(|last| *last < seq) {
+            self.unacked.push_back(seq);
+        }
+        if seq <= self.handed {
+            return Admission::Known;
+        }
+        if redelivered && self.seen.contains(from, id) {
+            return Admission::Known;
+        }
+        self.handed = seq;
+        self.seen.insert(from, id);
+        Admission::Fresh
+    }
+
+    /// The application is done with everything up to `seq`.
+    pub(super) fn done(&mut self, seq: Seq) {
+        self.done = self.done.max(seq);
+    }
+
+    /// The ack that is due at `now`.
+    pub(super) fn take_ack(&mut self, now: Instant) -> Option<Seq> {
+        self.ack_at(now).filter(|at| *at <= now)?;
+        self.take_ack_now(now)
+    }
+
+    /// The ack for everything done, due or not: the last word before leaving.
+    pub(super) fn take_ack_now(&mut self, now: Instant) -> Option<Seq> {
+        let count = self.ackable();
+        let seq = self.unacked.drain(..count).next_back()?;
+        self.lone_ack_at = now + ACK_DELAY;
+        Some(seq)
+    }
+
+    /// When the next ack is due; `None` while there is nothing to ack.
+    pub(super) fn ack_at(&self, now: Instant) -> Option<Instant> {
+        // A batch above the window would never fill; half of it keeps the server pushing.
+        let batch = ACK_BATCH_MAX.min(self.window / 2).max(1);
+        match self.ackable() {
+            0 => None,
+            count if count >= batch => Some(now),
+            _ => Some(self.lone_ack_at),
+        }
+    }
+
+    /// How many of the unacked, from the front, may be acked. Known messages behind the last fresh
+    /// one wait for it: acks are cumulative.
+    fn ackable(&self) -> usize {
+        if self.done >= self.handed {
+            return self.unacked.len();
+        }
+        self.unacked.partition_point(|seq| *seq <= self.done)
+    }
+}
+
+/// The names of the messages handed on last, oldest forgotten first.
+#[derive(Debug, Default)]
+struct Seen {
+    digests: HashSet<u128>,
+    order: VecDeque<u128>,
+}
+
+impl Seen {
+    fn contains(&self, from: &UserId, id: &MessageId) -> bool {
+        self.digests.contains(&digest(from, id))
+    }
+
+    fn insert(&mut self, from: &UserId, id: &MessageId) {
+        let digest = digest(from, id);
+        if !self.digests.insert(digest) {
+            return;
+        }
+        self.order.push_back(digest);
+        if self.order.len() > SEEN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.digests.remove(&oldest);
+        }
+    }
+}
+
+/// 128 bits stand for the name: sixteen bytes instead of up to two hundred. `/` cannot occur in a
+/// user name, so the joined text is unambiguous.
+fn digest(from: &UserId, id: &MessageId) -> u128 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(from.as_str().as_bytes());
+    hasher.update(b"/");
+    hasher.update(id.as_str().as_bytes());
+    hasher.digest128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intake(window: usize) -> Intake {
+        let mut intake = Intake::new(Instant::now());
+        intake.connected(window, Instant::now());
+        intake
+    }
+
+    fn admit(intake: &mut Intake, seq: u64, id: &str, redelivered: bool) -> Admission {
+        intake.admit(Seq(seq), &UserId::new("alice").unwrap(), &MessageId::new(id).unwrap(), redelivered)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_acked_before_the_application_is_done() {
+        let mut intake = intake(64);
+        for seq in 1..=5 {
+            assert_eq!(admit(&mut intake, seq, &format!("m{seq}"), false), Admission::Fresh);
+        }
+        assert_eq!(intake.take_ack_now(Instant::now()), None);
+        intake.done(Seq(3));
+        assert_eq!(intake.take_ack(Instant::now()), Some(Seq(3)));
+        assert_eq!(intake.take_ack_now(Instant::now()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_ack_after_idle_goes_at_once_and_later_ones_in_batches() {
+        let mut intake = intake(128);
+        for seq in 1..=100 {
+            admit(&mut intake, seq, &format!("m{seq}"), false);
+        }
+        intake.done(Seq(1));
+        assert_eq!(intake.take_ack(Instant::now()), Some(Seq(1)));
+        intake.done(Seq(20));
+        assert_eq!(intake.take_ack(Instant::now()), None, "19 messages within 10 ms wait");
+        intake.done(Seq(33));
+        assert_eq!(intake.take_ack(Instant::now()), Some(Seq(33)), "32 messages do not wait");
+        intake.done(Seq(40));
+        assert_eq!(intake.take_ack(Instant::now()), None);
+        tokio::time::advance(ACK_DELAY).await;
+        assert_eq!(intake.take_ack(Instant::now()), Some(Seq(40)), "10 ms are long enough");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_window_is_not_slowed_by_batching() {
+        let mut intake = intake(2);
+        for seq in 1..=6 {
+            assert_eq!(admit(&mut intake, seq, &format!("m{seq}"), false), Admission::Fresh);
+            intake.done(Seq(seq));
+            assert_eq!(intake.take_ack(Instant::now()), Some(Seq(seq)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_again_after_a_reconnect_is_acked_but_not_handed_on() {
+        let mut intake = intake(64);
+        for seq in 1..=4 {
+            admit(&mut intake, seq, &format!("m{seq}"), false);
+        }
+        intake.done(Seq(2));
+        intake.connected(64, Instant::now());
+        assert_eq!(intake.take_ack_now(Instant::now()), None, "this connection brought nothing yet");
+        for seq in 1..=4 {
+            assert_eq!(admit(&mut intake, seq, &format!("m{seq}"), true), Admission::Known);
+        }
+        assert_eq!(intake.take_ack_now(Instant::now()), Some(Seq(2)), "3 and 4 are still being worked on");
+        intake.done(Seq(4));
+        assert_eq!(intake.take_ack_now(Instant::now()), Some(Seq(4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_repeat_under_a_new_seq_is_known_by_name_and_acked_in_its_turn() {
+        let mut intake = intake(64);
+        admit(&mut intake, 1, "a", false);
+        admit(&mut intake, 2, "b", false);
+        intake.done(Seq(1));
+        assert_eq!(admit(&mut intake, 3, "a", true), Admission::Known);
+        assert_eq!(intake.take_ack_now(Instant::now()), Some(Seq(1)), "acking 3 would ack the unfinished 2");
+        intake.done(Seq(2));
+        assert_eq!(intake.take_ack_now(Instant::now()), Some(Seq(3)));
+        assert_eq!(admit(&mut intake, 4, "a", false), Admission::Fresh, "unmarked is new: ids are the senders' affair");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_than_a_window_is_refused_and_memory_of_names_is_bounded() {
+        let mut intake = intake(3);
+        for seq in 1..=3 {
+            admit(&mut intake, seq, "x", false);
+        }
+        assert_eq!(admit(&mut intake, 4, "x", false), Admission::BeyondWindow);
+        let mut seen = Seen::default();
+        let alice = UserId::new("alice").unwrap();
+        for n in 0..SEEN_MAX + 10 {
+            seen.insert(&alice, &MessageId::new(&n.to_string()).unwrap());
+        }
+        assert_eq!((seen.digests.len(), seen.order.len()), (SEEN_MAX, SEEN_MAX));
+        assert!(!seen.contains(&alice, &MessageId::new("9").unwrap()));
+        assert!(seen.contains(&alice, &MessageId::new("10").unwrap()));
+    }
+}

@@ -1,0 +1,233 @@
+//! Messages on their way out, from the application's call to the router's answer.
+//!
+//! Pure: time and randomness are handed in. A message is repeated with the same id until it is
+//! answered for good or its time is over. It must never let a message overtake an earlier one to the
+//! same recipient that waits for its repeat, and never call a message "not taken" that may have been.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::codes::Code;
+use crate::ids::{MessageId, UserId};
+use crate::protocol::server_frames::{AcceptedFrame, RejectedFrame};
+
+use super::outgoing::{Accepted, Outgoing, SendError, SendFailure};
+use super::reconnect::Backoff;
+
+/// Messages that wait for their turn; more wait in their callers.
+const WAITING_MAX: usize = 1024;
+/// Bytes of bodies without a final answer, from which on callers wait; one body may go beyond.
+const PENDING_BYTES_MAX: usize = 16 << 20;
+/// Back-off between repeats when the router names no time.
+const REPEAT_MIN: Duration = Duration::from_millis(100);
+const REPEAT_MAX: Duration = Duration::from_secs(5);
+
+pub(super) type SendReply = oneshot::Sender<Result<Accepted, SendError>>;
+
+/// A call of the application.
+#[derive(Debug)]
+pub(super) struct SendRequest {
+    pub(super) message: Outgoing,
+    pub(super) deadline: Instant,
+    pub(super) reply: SendReply,
+}
+
+#[derive(Debug)]
+struct Pending {
+    request: SendRequest,
+    backoff: Backoff,
+    not_before: Instant,
+    last: Option<Code>,
+    /// Some attempt went out whose outcome is unknown. Sticky: a later refusal says nothing of it.
+    maybe_taken: bool,
+}
+
+/// All messages that have no final answer yet, numbered in the order of the calls.
+#[derive(Debug)]
+pub(super) struct Sends {
+    pending: HashMap<u64, Pending>,
+    /// The pending ones that are not in flight.
+    waiting: BTreeSet<u64>,
+    deadlines: BTreeSet<(Instant, u64)>,
+    numbers: HashMap<(MessageId, UserId), u64>,
+    next_number: u64,
+    body_bytes: usize,
+    rng: fastrand::Rng,
+}
+
+impl Sends {
+    pub(super) fn new(rng: fastrand::Rng) -> Self {
+        Self {
+            pending: HashMap::new(),
+            waiting: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            numbers: HashMap::new(),
+            next_number: 0,
+            body_bytes: 0,
+            rng,
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < WAITING_MAX && self.body_bytes < PENDING_BYTES_MAX
+    }
+
+    pub(super) fn submit(&mut self, request: SendRequest, now: Instant) {
+        let key = (request.message.id.clone(), request.message.to.clone());
+        if self.numbers.contains_key(&key) {
+            return answer(request, Err(SendFailure::AlreadyPending), true);
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.numbers.insert(key, number);
+        self.deadlines.insert((request.deadline, number));
+        self.waiting.insert(number);
+        self.body_bytes += request.message.body.get().len();
+        let maybe_taken = request.message.retry;
+        let backoff = Backoff::new(REPEAT_MIN, REPEAT_MAX);
+        self.pending.insert(number, Pending { request, backoff, not_before: now, last: None, maybe_taken });
+    }
+
+    /// Passes every message that may go out now to `write`, oldest first, until `flight_max` are
+    /// unanswered. A message that does not fit the connection (`write` says false) is answered.
+    pub(super) fn write_due(&mut self, now: Instant, flight_max: usize, mut write: impl FnMut(&Outgoing) -> bool) {
+        let mut room = flight_max.saturating_sub(self.in_flight());
+        let mut held: HashSet<UserId> = HashSet::new();
+        let mut due = Vec::new();
+        for number in &self.waiting {
+            let Some(pending) = self.pending.get(number) else { continue };
+            let to = &pending.request.message.to;
+            if room == 0 {
+                break;
+            } else if pending.not_before > now {
+                held.insert(to.clone());
+            } else if !held.contains(to) {
+                due.push(*number);
+                room -= 1;
+            }
+        }
+        for number in due {
+            self.write_one(number, &mut write);
+        }
+    }
+
+    fn write_one(&mut self, number: u64, write: &mut impl FnMut(&Outgoing) -> bool) {
+        let Some(pending) = self.pending.get_mut(&number) else { return };
+        if write(&pending.request.message) {
+            // Whatever goes out after this is a repeat.
+            pending.request.message.retry = true;
+            self.waiting.remove(&number);
+        } else {
+            let reason = "larger than a frame of this router may be".to_owned();
+            self.finish(number, Err(SendFailure::Rejected { code: Code::TooLarge, reason }));
+        }
+    }
+
+    pub(super) fn accepted(&mut self, frame: AcceptedFrame) {
+        let AcceptedFrame { id, to, seq, stored } = frame;
+        let Some(number) = self.numbers.get(&(id.clone(), to)).copied() else { return };
+        self.finish(number, Ok(Accepted { id, seq, stored }));
+    }
+
+    /// Says whether the rejection was about one of these messages.
+    pub(super) fn rejected(&mut self, frame: &RejectedFrame, now: Instant) -> bool {
+        let Some(number) = self.number_of(frame) else { return false };
+        if !worth_a_repeat(frame.code) {
+            let failure = SendFailure::Rejected { code: frame.code, reason: frame.reason.clone() };
+            self.finish(number, Err(failure));
+        } else if let Some(pending) = self.pending.get_mut(&number) {
+            pending.last = Some(frame.code);
+            pending.maybe_taken |= frame.code == Code::UnknownOutcome;
+            let wait = pending.backoff.next(frame.retry_after_ms.map(Duration::from_millis), &mut self.rng);
+            pending.not_before = now + wait;
+            self.waiting.insert(number);
+        }
+        true
+    }
+
+    fn number_of(&self, frame: &RejectedFrame) -> Option<u64> {
+        let id = MessageId::new(frame.id.as_deref()?).ok()?;
+        let to = UserId::new(frame.to.as_deref()?).ok()?;
+        self.numbers.get(&(id, to)).copied()
+    }
+
+    /// The connection is gone: what was in flight may have been taken, and everything goes out again
+    /// on the next connection, because what it was told to wait for may be gone with the old one.
+    pub(super) fn disconnected(&mut self, now: Instant) {
+        for (number, pending) in &mut self.pending {
+            pending.maybe_taken |= self.waiting.insert(*number);
+            pending.not_before = now;
+        }
+    }
+
+    /// Answers everything whose time is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((deadline, number)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            let last = self.pending.get(&number).and_then(|pending| pending.last);
+            self.finish(number, Err(SendFailure::TimedOut { last }));
+        }
+    }
+
+    /// When something is to be done next, [`Self::write_due`] just done; `online` counts repeats in.
+    pub(super) fn wake_at(&self, online: bool, flight_max: usize) -> Option<Instant> {
+        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
+        if !online || self.in_flight() >= flight_max {
+            return deadline;
+        }
+        let waiting = self.waiting.iter().filter_map(|number| self.pending.get(number));
+        waiting.map(|pending| pending.not_before).chain(deadline).min()
+    }
+
+    /// The client ends: every call gets its answer.
+    pub(super) fn close(&mut self) {
+        let numbers: Vec<u64> = self.pending.keys().copied().collect();
+        for number in numbers {
+            self.finish(number, Err(SendFailure::Closed));
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.pending.len().saturating_sub(self.waiting.len())
+    }
+
+    fn finish(&mut self, number: u64, result: Result<Accepted, SendFailure>) {
+        let in_flight = !self.waiting.remove(&number);
+        let Some(pending) = self.pending.remove(&number) else { return };
+        let message = &pending.request.message;
+        self.numbers.remove(&(message.id.clone(), message.to.clone()));
+        self.deadlines.remove(&(pending.request.deadline, number));
+        self.body_bytes -= message.body.get().len();
+        // A rejection is an answer; any other end leaves what is in flight unanswered.
+        let unanswered = in_flight && !matches!(result, Err(SendFailure::Rejected { .. }));
+        answer(pending.request, result, pending.maybe_taken || unanswered);
+    }
+}
+
+/// Whether a repeat with the same id may be accepted later.
+fn worth_a_repeat(code: Code) -> bool {
+    matches!(
+        code,
+        Code::RateLimited
+            | Code::QueueFull
+            | Code::Overloaded
+            | Code::StorageUnavailable
+            | Code::ShuttingDown
+            | Code::UnknownOutcome
+    )
+}
+
+fn answer(request: SendRequest, result: Result<Accepted, SendFailure>, maybe_taken: bool) {
+    let Outgoing { id, to, .. } = request.message;
+    let result = result.map_err(|cause| SendError { id, to, maybe_taken, cause });
+    // A caller that stopped listening does not miss the answer.
+    drop(request.reply.send(result));
+}
+
+#[cfg(test)]
+#[path = "sends_tests.rs"]
+mod tests;

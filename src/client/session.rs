@@ -1,0 +1,337 @@
+//! The task while it has a session: frames in, frames out.
+//!
+//! It must never take a message for delivered that it could not read, and never wait for anything but
+//! in [`Task::turn`].
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::clock::wall_us;
+use crate::ids::Seq;
+use crate::protocol::client_encode::client_frame;
+use crate::protocol::frames::{ClientFrame, SendFrame};
+use crate::protocol::server_frames::{GoodbyeFrame, MessageFrame, RejectedFrame, ServerFrame, WelcomeLimits};
+
+use super::dial::{Dialled, Ended};
+use super::event::{Ephemeral, Event, Incoming};
+use super::intake::Admission;
+use super::link::{Heard, Link};
+use super::options::TokenProvider;
+use super::outgoing::Outgoing;
+use super::reconnect::Advice;
+use super::task::{Task, Turn};
+
+/// A session that lasted so long was a good one: the next back-off starts small again.
+const SETTLED: Duration = Duration::from_secs(10);
+/// Frames of control calls that wait for the socket, above which the router is taken for stuck.
+const SAID_MAX: usize = 1024;
+/// How long a polite end may take.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
+/// How long before its end a token is renewed, at most.
+const RENEWAL_LEAD: Duration = Duration::from_secs(60);
+/// Between attempts at a new token, at least.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// What belongs to one connection and ends with it.
+struct Session {
+    link: Link,
+    limits: WelcomeLimits,
+    heard_at: Instant,
+    goodbye: Option<GoodbyeFrame>,
+    renewal: Renewal,
+}
+
+enum Renewal {
+    None,
+    At(Instant),
+    Asking(BoxFuture<'static, Result<String, String>>),
+}
+
+enum News {
+    Heard(Heard),
+    RenewalDue,
+    Token(Result<String, String>),
+}
+
+impl Session {
+    /// Nothing is lost when it is cancelled.
+    async fn next(&mut self) -> News {
+        let Self { link, renewal, .. } = self;
+        let renewed = async {
+            match renewal {
+                Renewal::None => std::future::pending().await,
+                Renewal::At(at) => {
+                    tokio::time::sleep_until(*at).await;
+                    News::RenewalDue
+                }
+                Renewal::Asking(token) => News::Token(token.await),
+            }
+        };
+        tokio::select! {
+            heard = link.next() => News::Heard(heard),
+            news = renewed => news,
+        }
+    }
+
+    /// The server pings an idle session every heartbeat, so this much silence means that it is gone.
+    fn dead_at(&self) -> Instant {
+        self.heard_at + Duration::from_millis(self.limits.heartbeat_ms.max(500)) * 2
+    }
+
+    fn flight_max(&self) -> usize {
+        // Without the floor a router that says 0 would never hear of a message again.
+        if self.link.is_full() { 0 } else { (self.limits.sends_in_flight as usize).max(1) }
+    }
+
+    /// Renews in good time before `expires_ms` (wall time).
+    fn schedule_renewal(&mut self, expires_ms: Option<u64>) {
+        let Some(expires_ms) = expires_ms else { return };
+        let left = Duration::from_millis(expires_ms.saturating_sub(wall_us() / 1000));
+        let lead = RENEWAL_LEAD.min(left / 2);
+        self.renewal = Renewal::At(Instant::now() + (left - lead).max(RENEWAL_PAUSE));
+    }
+}
+
+impl Task {
+    /// Lives through one session; `None` when the application leaves.
+    pub(super) async fn session(&mut self, dialled: Dialled) -> Option<Ended> {
+        let mut session = match self.begin(dialled) {
+            Ok(session) => session,
+            Err(ended) => return Some(ended),
+        };
+        let began = Instant::now();
+        let ended = loop {
+            let now = Instant::now();
+            if now >= session.dead_at() {
+                break Some(Ended::trouble("the router fell silent"));
+            }
+            if self.said.len() > SAID_MAX {
+                break Some(Ended::trouble("the router does not read"));
+            }
+            let wake_at = self.fill(&mut session, now);
+            match self.turn(session.next(), Some(wake_at)).await {
+                Turn::Local => {}
+                Turn::Leave => break None,
+                Turn::Work(news) => {
+                    if let Err(ended) = self.heed(&mut session, news) {
+                        break Some(ended);
+                    }
+                }
+            }
+        };
+        if ended.is_none() {
+            self.leave(&mut session).await;
+        }
+        if began.elapsed() >= SETTLED {
+            self.backoff.reset();
+        }
+        self.online = false;
+        self.said.clear();
+        self.pings.clear();
+        self.sends.disconnected(Instant::now());
+        ended
+    }
+
+    /// Says again what has to hold on every connection.
+    fn begin(&mut self, dialled: Dialled) -> Result<Session, Ended> {
+        let Dialled { link, welcome } = dialled;
+        if let Some(before) = self.user.replace(welcome.user.clone())
+            && before != welcome.user
+        {
+            let reason = format!("the router says that this is {}, it was {before}", welcome.user);
+            self.user = Some(before);
+            return Err(Ended { advice: Advice::Stop, close_code: None, reason, retry_after: None });
+        }
+        let now = Instant::now();
+        let limits = welcome.limits;
+        let mut session = Session { link, limits, heard_at: now, goodbye: None, renewal: Renewal::None };
+        session.schedule_renewal(welcome.expires_ms);
+        self.online = true;
+        self.intake.connected(limits.window as usize, now);
+        self.watching.i_am(&welcome.user);
+        let watched = self.watching.users();
+        self.say_watch(&watched);
+        if let (state, Some(text)) = self.status.clone() {
+            self.say(&ClientFrame::Status { state, text: Some(text) });
+        }
+        if self.forgetting {
+            self.say(&ClientFrame::Forget);
+        }
+        self.buffer.push(Event::Connected(welcome));
+        Ok(session)
+    }
+
+    /// Puts everything that is due into the outbox; returns when to look again.
+    fn fill(&mut self, session: &mut Session, now: Instant) -> Instant {
+        self.sends.expire(now);
+        if let Some(seq) = self.intake.take_ack(now) {
+            session.link.push(client_frame(&ClientFrame::Ack { seq: seq.0 }));
+        }
+        while !session.link.is_full()
+            && let Some(frame) = self.said.pop_front()
+        {
+            session.link.push(frame);
+        }
+        let flight_max = session.flight_max();
+        let Session { link, limits, .. } = session;
+        self.sends.write_due(now, flight_max, |message| write_send(link, *limits, message));
+        let due = [self.intake.ack_at(now), self.sends.wake_at(true, flight_max)];
+        due.into_iter().flatten().chain([session.dead_at()]).min().unwrap_or(now)
+    }
+
+    fn heed(&mut self, session: &mut Session, news: News) -> Result<(), Ended> {
+        match news {
+            News::RenewalDue => {
+                let ask = self.options.token.as_ref().map(TokenProvider::provide);
+                session.renewal = ask.map_or(Renewal::None, Renewal::Asking);
+            }
+            News::Token(token) => self.renew(session, token),
+            News::Heard(Heard::End { close_code, reason }) => {
+                return Err(Ended::closed(close_code, reason, session.goodbye.take()));
+            }
+            News::Heard(Heard::Drained) => {}
+            News::Heard(Heard::Sign) => session.heard_at = Instant::now(),
+            News::Heard(Heard::Text(text)) => {
+                session.heard_at = Instant::now();
+                match ServerFrame::from_text(&text) {
+                    Ok(frame) => return self.hear(session, frame),
+                    Err(error) if may_be_a_message(&text) => {
+                        return Err(Ended::trouble(format!("unreadable message: {error}")));
+                    }
+                    Err(error) => tracing::warn!(%error, "unreadable frame ignored"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn renew(&mut self, session: &mut Session, token: Result<String, String>) {
+        match token {
+            Ok(token) if self.token.as_ref() != Some(&token) => {
+                self.say(&ClientFrame::Token { token: token.clone() });
+                self.token = Some(token);
+                session.renewal = Renewal::None;
+            }
+            // The provider has no newer one yet; it is asked again until the session ends.
+            Ok(_) => session.renewal = Renewal::At(Instant::now() + RENEWAL_PAUSE),
+            Err(error) => {
+                tracing::warn!(%error, "no token to renew the session with");
+                session.renewal = Renewal::At(Instant::now() + RENEWAL_PAUSE);
+            }
+        }
+    }
+
+    fn hear(&mut self, session: &mut Session, frame: ServerFrame) -> Result<(), Ended> {
+        match frame {
+            ServerFrame::Message(message) => return self.receive(message),
+            ServerFrame::Accepted(accepted) => self.sends.accepted(accepted),
+            ServerFrame::Rejected(rejected) => self.refuse(rejected),
+            ServerFrame::CaughtUp(frame) => self.buffer.push(Event::CaughtUp { seq: frame.seq }),
+            ServerFrame::Presence(frame) => {
+                let newer = self.watching.newer(frame.users);
+                self.buffer.push(Event::Presence(newer));
+            }
+            ServerFrame::TokenOk(frame) => session.schedule_renewal(Some(frame.expires_ms)),
+            ServerFrame::Pong(frame) => {
+                if let Some(reply) = frame.n.and_then(|n| self.pings.remove(&n)) {
+                    // A caller that stopped listening does not miss the answer.
+                    let _told = reply.send(());
+                }
+            }
+            ServerFrame::Error(frame) => {
+                let (code, reason, about) = (frame.code, frame.reason, frame.reference);
+                self.buffer.push(Event::Refused { code, reason, about });
+            }
+            ServerFrame::Goodbye(frame) => session.goodbye = Some(frame),
+            ServerFrame::Welcome(_) | ServerFrame::Unknown { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// A rejection that belongs to no durable send belongs to an ephemeral one.
+    fn refuse(&mut self, frame: RejectedFrame) {
+        if !self.sends.rejected(&frame, Instant::now()) && frame.id.is_none() {
+            self.buffer.push(Event::Refused { code: frame.code, reason: frame.reason, about: frame.to });
+        }
+    }
+
+    fn receive(&mut self, frame: MessageFrame) -> Result<(), Ended> {
+        let MessageFrame { seq, id, from, body, ts_ms, redelivered, .. } = frame;
+        let (seq, id): (Seq, _) = match (seq, id) {
+            (Some(seq), Some(id)) => (seq, id),
+            (Some(_), None) => return Err(Ended::trouble("a message without an id")),
+            (None, _) => {
+                self.buffer.push(Event::Ephemeral(Ephemeral { from, body, ts_ms }));
+                return Ok(());
+            }
+        };
+        match self.intake.admit(seq, &from, &id, redelivered) {
+            Admission::Known => {}
+            Admission::BeyondWindow => return Err(Ended::trouble("more messages than the window allows")),
+            Admission::Fresh => {
+                self.buffer.push(Event::Message(Incoming { seq, id, from, body, ts_ms, redelivered }));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last ack and the close frame, and the answers that are still under way.
+    async fn leave(&mut self, session: &mut Session) {
+        let done = self.done_upto();
+        self.intake.done(done);
+        if let Some(seq) = self.intake.take_ack_now(Instant::now()) {
+            session.link.push(client_frame(&ClientFrame::Ack { seq: seq.0 }));
+        }
+        for frame in self.said.drain(..) {
+            session.link.push(frame);
+        }
+        session.link.push_close();
+        let answers = async {
+            loop {
+                match session.link.next().await {
+                    Heard::End { .. } => return,
+                    Heard::Sign | Heard::Drained => {}
+                    Heard::Text(text) => {
+                        if let Ok(ServerFrame::Accepted(accepted)) = ServerFrame::from_text(&text) {
+                            self.sends.accepted(accepted);
+                        }
+                    }
+                }
+            }
+        };
+        if tokio::time::timeout(LEAVE_MAX, answers).await.is_err() {
+            tracing::debug!("the router did not answer the close frame");
+        }
+    }
+}
+
+/// False when it does not fit: a frame above the limit would end the session, and every later one
+/// that repeats it.
+fn write_send(link: &mut Link, limits: WelcomeLimits, message: &Outgoing) -> bool {
+    let frame = client_frame(&ClientFrame::Send(SendFrame {
+        id: Some(message.id.as_str().into()),
+        to: message.to.as_str().into(),
+        body: &message.body,
+        ttl_ms: message.ttl.map(|ttl| ttl.as_millis() as u64),
+        retry: message.retry,
+        ephemeral: false,
+    }));
+    let fits = frame.len() as u64 <= limits.frame_bytes && message.body.get().len() as u64 <= limits.body_bytes;
+    if fits {
+        link.push(frame);
+    }
+    fits
+}
+
+/// Whether skipping this frame could skip a message, which a later ack would then cover.
+fn may_be_a_message(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Head<'a> {
+        #[serde(rename = "type", borrow)]
+        kind: std::borrow::Cow<'a, str>,
+    }
+    serde_json::from_str::<Head<'_>>(text).map_or(true, |head| head.kind == "message")
+}

@@ -1,0 +1,292 @@
+//! The task that owns a client's connection and everything it remembers.
+//!
+//! The application talks to it through [`super::Client`] and hears from it through [`super::Events`];
+//! nobody else touches its state, so there is nothing to lock. Whatever it waits for (a socket, a
+//! token, a back-off), it goes on answering the application: all waiting is done in [`Task::turn`].
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use futures::FutureExt;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::ids::{Seq, UserId};
+use crate::limits::WATCH_USERS_MAX;
+use crate::presence::PresenceState;
+use crate::protocol::client_encode::client_frame;
+use crate::protocol::frames::{ClientFrame, SendFrame};
+
+use super::buffer::EventBuffer;
+use super::dial::{DialOutcome, Ended, dial};
+use super::event::{Closed, Event};
+use super::intake::Intake;
+use super::options::Options;
+use super::reconnect::{Advice, Backoff};
+use super::sends::{SendRequest, Sends};
+use super::watching::Watching;
+
+/// Pings without an answer; further ones fail.
+const PINGS_MAX: usize = 16;
+/// Frames of control calls that wait for the socket, above which ephemeral messages are dropped.
+const EPHEMERAL_SAID_MAX: usize = 256;
+
+/// What the application asks for, beside durable sends.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// Answers whether there was room for all of them.
+    Watch(Vec<UserId>, oneshot::Sender<bool>),
+    Unwatch(Vec<UserId>),
+    Status(PresenceState, Option<String>),
+    Ephemeral(UserId, Box<RawValue>),
+    /// Answers when the `pong` came; drops the channel when there is no session.
+    Ping(oneshot::Sender<()>),
+    Forget,
+    Close,
+}
+
+/// What [`Task::turn`] came back for.
+pub(super) enum Turn<T> {
+    /// The work that was waited for is done.
+    Work(T),
+    /// Something on this side happened, and was dealt with; look again at what is to be done.
+    Local,
+    /// The application wants to leave.
+    Leave,
+}
+
+/// The far ends of the application's channels.
+pub(super) struct Channels {
+    pub(super) control: mpsc::Receiver<Control>,
+    pub(super) requests: mpsc::Receiver<SendRequest>,
+    /// Up to where the application is done.
+    pub(super) done: watch::Receiver<Seq>,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+pub(super) struct Task {
+    pub(super) options: Options,
+    channels: Channels,
+    /// Some [`super::Client`] still exists.
+    has_handles: bool,
+    pub(super) buffer: EventBuffer,
+    pub(super) intake: Intake,
+    pub(super) sends: Sends,
+    pub(super) watching: Watching,
+    pub(super) backoff: Backoff,
+    rng: fastrand::Rng,
+    pub(super) status: (PresenceState, Option<String>),
+    pub(super) user: Option<UserId>,
+    /// The token of the connection that is, or was last.
+    pub(super) token: Option<String>,
+    refused_token: Option<String>,
+    pub(super) forgetting: bool,
+    pub(super) online: bool,
+    /// Finished frames that wait for the socket of the connection that is; dropped with it.
+    pub(super) said: VecDeque<String>,
+    pub(super) pings: HashMap<u64, oneshot::Sender<()>>,
+    next_ping: u64,
+}
+
+impl Task {
+    pub(super) fn new(options: Options, channels: Channels) -> Self {
+        let mut rng = fastrand::Rng::new();
+        Self {
+            has_handles: true,
+            buffer: EventBuffer::default(),
+            intake: Intake::new(Instant::now()),
+            sends: Sends::new(rng.fork()),
+            watching: Watching::default(),
+            backoff: Backoff::new(options.backoff_min, options.backoff_max),
+            rng,
+            status: (options.status, None),
+            user: None,
+            token: None,
+            refused_token: None,
+            forgetting: false,
+            online: false,
+            said: VecDeque::new(),
+            pings: HashMap::new(),
+            next_ping: 0,
+            options,
+            channels,
+        }
+    }
+
+    /// Lives until the application leaves or the router says to stay away.
+    pub(super) async fn run(mut self) {
+        let closed = self.live().await;
+        tracing::debug!(reason = %closed, "client closed");
+        self.finish(closed).await;
+    }
+
+    async fn live(&mut self) -> Closed {
+        loop {
+            let Some(ended) = self.connection().await else { return Closed::Done };
+            if let Some(closed) = self.verdict(&ended) {
+                return closed;
+            }
+            let retry_in = self.backoff.next(ended.retry_after, &mut self.rng);
+            tracing::debug!(close_code = ended.close_code, reason = %ended.reason, ?retry_in, "disconnected");
+            let Ended { close_code, reason, .. } = ended;
+            self.buffer.push(Event::Disconnected { close_code, reason, retry_in });
+            if self.attend(tokio::time::sleep(retry_in)).await.is_none() {
+                return Closed::Done;
+            }
+        }
+    }
+
+    /// One attempt to connect and the session it leads to; `None` when the application leaves.
+    async fn connection(&mut self) -> Option<Ended> {
+        let dialling = dial(self.options.clone(), self.status.0).boxed();
+        let DialOutcome { token, result } = self.attend(dialling).await?;
+        self.token = token;
+        match result {
+            Ok(dialled) => self.session(dialled).await,
+            Err(ended) => Some(ended),
+        }
+    }
+
+    /// Waits for `work` outside a session; `None` when the application leaves.
+    async fn attend<F: Future>(&mut self, work: F) -> Option<F::Output> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            self.sends.expire(Instant::now());
+            let wake_at = self.sends.wake_at(false, 0);
+            match self.turn(&mut work, wake_at).await {
+                Turn::Work(output) => return Some(output),
+                Turn::Local => {}
+                Turn::Leave => return None,
+            }
+        }
+    }
+
+    /// Whether an end is final.
+    fn verdict(&mut self, ended: &Ended) -> Option<Closed> {
+        let reason = ended.reason.clone();
+        match (ended.advice, ended.close_code) {
+            (Advice::Done, _) => Some(Closed::Done),
+            (Advice::Stop, Some(close_code)) => Some(Closed::Refused { close_code, reason }),
+            (Advice::Stop, None) => Some(Closed::Impossible { reason }),
+            (Advice::Retry, _) => None,
+            (Advice::NewToken, _) => {
+                // The same token twice: the provider has no better one.
+                let hopeless = self.token.is_none() || self.token == self.refused_token;
+                self.refused_token.clone_from(&self.token);
+                hopeless.then_some(Closed::NotAuthenticated { reason })
+            }
+        }
+    }
+
+    /// Waits for `work`, for one thing that the application does, or until `wake_at`.
+    pub(super) async fn turn<T>(&mut self, work: impl Future<Output = T>, wake_at: Option<Instant>) -> Turn<T> {
+        let channels = &mut self.channels;
+        let wake_at = wake_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        let control = tokio::select! {
+            output = work => return Turn::Work(output),
+            control = channels.control.recv(), if self.has_handles => control,
+            Some(request) = channels.requests.recv(), if self.sends.has_room() => {
+                self.sends.submit(request, Instant::now());
+                return Turn::Local;
+            }
+            Ok(()) = channels.done.changed() => {
+                self.intake.done(*channels.done.borrow_and_update());
+                return Turn::Local;
+            }
+            Ok(permit) = channels.events.reserve(), if !self.buffer.is_empty() => {
+                if let Some(event) = self.buffer.pop() {
+                    permit.send(event);
+                }
+                return Turn::Local;
+            }
+            () = channels.events.closed(), if !self.has_handles => return Turn::Leave,
+            () = tokio::time::sleep_until(wake_at) => return Turn::Local,
+        };
+        match control {
+            Some(Control::Close) => return Turn::Leave,
+            Some(control) => self.obey(control),
+            None => self.has_handles = false,
+        }
+        Turn::Local
+    }
+
+    /// Carries out a call. What has to hold on later connections too is remembered.
+    fn obey(&mut self, control: Control) {
+        match control {
+            Control::Watch(users, reply) => {
+                let room = self.watching.add(&users);
+                if room {
+                    self.say_watch(&users);
+                }
+                // A caller that stopped listening does not miss the answer.
+                let _told = reply.send(room);
+            }
+            Control::Unwatch(users) => {
+                self.watching.remove(&users);
+                for users in users.chunks(WATCH_USERS_MAX) {
+                    self.say(&ClientFrame::Unwatch { users: users.iter().map(ToString::to_string).collect() });
+                }
+            }
+            Control::Status(state, text) => {
+                self.status = (state, text.clone());
+                self.say(&ClientFrame::Status { state, text });
+            }
+            Control::Ephemeral(to, body) => self.say_ephemeral(&to, &body),
+            Control::Ping(reply) => self.ping(reply),
+            Control::Forget => {
+                self.forgetting = true;
+                self.say(&ClientFrame::Forget);
+            }
+            Control::Close => {}
+        }
+    }
+
+    pub(super) fn say_watch(&mut self, users: &[UserId]) {
+        for users in users.chunks(WATCH_USERS_MAX) {
+            self.say(&ClientFrame::Watch { users: users.iter().map(ToString::to_string).collect() });
+        }
+    }
+
+    fn say_ephemeral(&mut self, to: &UserId, body: &RawValue) {
+        if self.said.len() < EPHEMERAL_SAID_MAX {
+            let to = to.as_str().into();
+            let frame = SendFrame { id: None, to, body, ttl_ms: None, retry: false, ephemeral: true };
+            self.say(&ClientFrame::Send(frame));
+        }
+    }
+
+    fn ping(&mut self, reply: oneshot::Sender<()>) {
+        if self.online && self.pings.len() < PINGS_MAX {
+            self.next_ping += 1;
+            self.pings.insert(self.next_ping, reply);
+            self.say(&ClientFrame::Ping { n: Some(self.next_ping) });
+        }
+    }
+
+    /// Says it on the connection that is. Without one there is nothing to do: what matters is said
+    /// again at the start of the next.
+    pub(super) fn say(&mut self, frame: &ClientFrame<'_>) {
+        if self.online {
+            self.said.push_back(client_frame(frame));
+        }
+    }
+
+    /// Up to where the application is done, changes not yet noticed included.
+    pub(super) fn done_upto(&mut self) -> Seq {
+        *self.channels.done.borrow_and_update()
+    }
+
+    /// Every call gets its answer, then the application its last event.
+    async fn finish(mut self, closed: Closed) {
+        let Channels { control, requests, done: _, events } = self.channels;
+        drop((control, requests));
+        self.sends.close();
+        self.buffer.close(closed);
+        while let Some(event) = self.buffer.pop() {
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
+    }
+}
