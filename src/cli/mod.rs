@@ -6,6 +6,7 @@ mod chat;
 pub mod config;
 mod dead_letters;
 mod drain;
+mod expiry;
 mod health;
 mod http;
 mod output;
@@ -122,6 +123,8 @@ enum Command {
     Chat(chat::ChatArgs),
     /// Let the daemon answer what it took, say goodbye to its clients, and exit
     Drain,
+    /// Let messages expire again after a clock step, once the clock is right
+    ResumeExpiry,
     /// Mint a token for development
     Token(token::TokenArgs),
     /// Check or show the configuration
@@ -161,6 +164,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Send(args) => wait(send::run(global, args)),
         Command::Chat(args) => wait(chat::run(args)),
         Command::Drain => wait(drain::run(global)),
+        Command::ResumeExpiry => wait(expiry::resume(global)),
         Command::Token(args) => token::run(&args, global.config.as_deref()),
         Command::Config(command) => config::run(&command, global.config.as_deref()),
     }
