@@ -2,6 +2,8 @@
 //!
 //! Tables are for people and may change; scripts use `--json`, which is the admin API's own answer.
 
+pub mod bench;
+pub mod chat;
 mod dead_letters;
 mod drain;
 mod health;
@@ -96,6 +98,10 @@ impl Global {
 enum Command {
     /// Run the daemon
     Serve,
+    /// Chat: a line each, from a terminal or a pipe
+    Chat(chat::ChatArgs),
+    /// Measure a running router with pairs of users, and check that it keeps its word
+    Bench(bench::BenchArgs),
     /// Show levels, rates and totals of the running daemon
     Stats,
     /// Is the daemon live, ready, able to store? Exits with 1 when it is not ready
@@ -141,6 +147,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
     let global = &cli.global;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(global.config.as_deref()),
+        Command::Chat(args) => wait(chat::run(args)),
+        Command::Bench(args) => wait(bench::run(args, global.json)),
         Command::Stats => wait(stats::run(global)),
         Command::Health => wait(health::run(global)),
         Command::Users(args) => wait(users::list(global, args)),
