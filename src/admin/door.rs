@@ -44,8 +44,9 @@ pub enum DoorError {
 
 /// An open admin socket that nobody serves yet. Dropping it removes the file if it is still ours.
 pub struct AdminDoor {
-    listener: UnixListener,
+    // Dropped before the listener: as long as somebody listens, nobody else takes the path for free.
     _file: OwnFile,
+    listener: UnixListener,
 }
 
 impl AdminDoor {
@@ -274,8 +275,8 @@ mod tests {
         drop(other);
     }
 
-    #[tokio::test]
-    async fn of_many_that_start_at_once_on_a_stale_socket_one_wins() {
+    #[test]
+    fn of_many_that_start_at_once_on_a_stale_socket_one_wins() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("doorstep.sock");
         drop(StdListener::bind(&path).unwrap());

@@ -23,6 +23,8 @@ mod samples;
 mod server;
 mod sessions;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod users;
 
 pub use desk::{AdminDesk, Controls};

@@ -117,9 +117,9 @@ impl Distribution {
 
     /// The bound of the bucket that holds it; the last finite bound for what lies beyond all.
     fn quantile(&self, share: f64) -> f64 {
-        let finite = self.buckets.iter().filter(|(upto, _)| upto.is_finite());
+        let mut finite = self.buckets.iter().filter(|(upto, _)| upto.is_finite());
         let found = finite.clone().find(|(_, count)| *count >= share * self.count);
-        found.or_else(|| finite.last()).map_or(0.0, |(upto, _)| *upto)
+        found.or_else(|| finite.next_back()).map_or(0.0, |(upto, _)| *upto)
     }
 }
 

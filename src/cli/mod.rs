@@ -2,8 +2,9 @@
 //!
 //! Tables are for people and may change; scripts use `--json`, which is the admin API's own answer.
 
-pub mod bench;
-pub mod chat;
+mod bench;
+mod chat;
+pub mod config;
 mod dead_letters;
 mod drain;
 mod health;
@@ -14,7 +15,9 @@ mod send;
 mod serve;
 mod sessions;
 mod stats;
+mod stdout;
 mod table;
+pub mod token;
 mod users;
 
 use std::ffi::OsString;
@@ -24,10 +27,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use http::AdminSocket;
-
-pub mod config;
-mod stdout;
-pub mod token;
 
 /// Ends a command with a message for people and an exit code.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +88,7 @@ impl Global {
     fn admin(&self) -> Result<AdminSocket, CliError> {
         match &self.socket {
             Some(path) => Ok(AdminSocket::new(path.clone())),
-            None => Ok(AdminSocket::new(serve::admin_socket(self.config.as_deref())?)),
+            None => Ok(AdminSocket::new(config::load(self.config.as_deref())?.admin.socket)),
         }
     }
 }
@@ -98,10 +97,6 @@ impl Global {
 enum Command {
     /// Run the daemon
     Serve,
-    /// Chat: a line each, from a terminal or a pipe
-    Chat(chat::ChatArgs),
-    /// Measure a running router with pairs of users, and check that it keeps its word
-    Bench(bench::BenchArgs),
     /// Show levels, rates and totals of the running daemon
     Stats,
     /// Is the daemon live, ready, able to store? Exits with 1 when it is not ready
@@ -124,8 +119,17 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Send a message and wait until it is safe
     Send(send::SendArgs),
+    /// Chat, a line a message: from a terminal or through a pipe
+    Chat(chat::ChatArgs),
+    /// Measure a running router with pairs of users, and check that it keeps its word
+    Bench(bench::BenchArgs),
     /// Let the daemon answer what it took, say goodbye to its clients, and exit
     Drain,
+    /// Mint a token for development
+    Token(token::TokenArgs),
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
 }
 
 /// Reads the command line, does what it says. Returns the exit code; errors are told on stderr.
@@ -147,8 +151,6 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
     let global = &cli.global;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(global.config.as_deref()),
-        Command::Chat(args) => wait(chat::run(args)),
-        Command::Bench(args) => wait(bench::run(args, global.json)),
         Command::Stats => wait(stats::run(global)),
         Command::Health => wait(health::run(global)),
         Command::Users(args) => wait(users::list(global, args)),
@@ -160,7 +162,11 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Forget(args) => wait(users::forget(global, args)),
         Command::DeadLetters(args) => wait(dead_letters::run(global, args)),
         Command::Send(args) => wait(send::run(global, args)),
+        Command::Chat(args) => wait(chat::run(args)),
+        Command::Bench(args) => wait(bench::run(args, global.json)),
         Command::Drain => wait(drain::run(global)),
+        Command::Token(args) => token::run(&args, global.config.as_deref()),
+        Command::Config(command) => config::run(&command, global.config.as_deref()),
     }
 }
 

@@ -1,21 +1,12 @@
-//! Where commands write: answers to stdout, complaints to stderr, and no complaint about a closed pipe.
+//! How commands answer: as a table or as the daemon's own JSON on stdout, and with a complaint on stderr.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 
 use serde_json::Value;
 
 use super::http::Document;
+use super::stdout::print;
 use super::{CliError, Global};
-
-/// Writes an answer. A reader that has seen enough (`doorstep users | head`) is no error.
-fn answer(text: &str) -> Result<(), CliError> {
-    let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CliError::new(format!("cannot write: {error}"))),
-        _ => Ok(()),
-    }
-}
 
 /// Shows a document: as the daemon wrote it, or as `render` puts it for people.
 pub(super) fn show(
@@ -23,7 +14,7 @@ pub(super) fn show(
     document: &Document,
     render: impl FnOnce(&Value) -> String,
 ) -> Result<(), CliError> {
-    if global.json { answer(&format!("{}\n", document.text)) } else { answer(&render(&document.value)) }
+    if global.json { print(&format!("{}\n", document.text)) } else { print(&render(&document.value)) }
 }
 
 /// Tells on stderr why a command ended.

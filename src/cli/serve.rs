@@ -1,23 +1,18 @@
-//! `doorstep serve`: reads the configuration and hands over to the daemon.
+//! `doorstep serve`: reads the configuration, begins to log and hands over to the daemon. The one place
+//! where a command calls the daemon instead of talking to its sockets.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::CliError;
-use crate::config::{self, Config};
+use super::{CliError, config as configured};
 use crate::daemon;
 use crate::telemetry;
 
 /// Threads for work that blocks: reads of the store, mostly.
 const BLOCKING_THREADS_MAX: usize = 16;
 
-/// Where the daemon's admin socket is, as configured.
-pub(super) fn admin_socket(path: Option<&Path>) -> Result<PathBuf, CliError> {
-    Ok(load(path)?.admin.socket)
-}
-
 /// Runs the daemon until it ends.
-pub(super) fn run(path: Option<&Path>) -> Result<(), CliError> {
-    let config = load(path)?;
+pub(super) fn run(config: Option<&Path>) -> Result<(), CliError> {
+    let config = configured::load(config)?;
     let _log = telemetry::init(&config.log).map_err(|error| CliError::with_code(2, error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -25,8 +20,4 @@ pub(super) fn run(path: Option<&Path>) -> Result<(), CliError> {
         .build()
         .map_err(|error| CliError::new(format!("no async runtime: {error}")))?;
     runtime.block_on(daemon::serve(config)).map_err(|error| CliError::with_code(error.exit_code(), error.to_string()))
-}
-
-fn load(path: Option<&Path>) -> Result<Config, CliError> {
-    config::load(path, std::env::vars_os()).map_err(|errors| CliError::with_code(2, errors.to_string()))
 }

@@ -18,9 +18,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{Desk, Gateway};
 use crate::clock::Clock;
-use crate::config::{
-    Admin, Auth, Config, Gateway as GatewayConfig, Limits, Log, LogFormat, Presence, Queue, Routing, Shutdown, Store,
-};
+use crate::config::{Auth, Config, Jwt, JwtAlgorithm, Limits};
 use crate::ids::Seq;
 use crate::metrics::Metrics;
 use crate::routing::command::{Attach, Command};
@@ -36,65 +34,28 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
+/// The defaults, with bounds that a test reaches quickly.
 pub fn config() -> Config {
-    let second = Duration::from_secs(1);
-    Config {
-        gateway: GatewayConfig {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            hello_timeout: second * 10,
-            heartbeat: second * 30,
-            allowed_origins: Vec::new(),
-        },
-        auth: Auth::None,
-        limits: Limits {
-            max_connections: 1000,
-            connections_per_user: 8,
-            max_handshakes: 100,
-            frame_bytes: 64 * 1024,
-            body_bytes: 48 * 1024,
-            window: 64,
-            window_bytes: 256 * 1024,
-            sends_in_flight: 16,
-            sends_per_second_per_session: 1000,
-            sends_per_second_per_user: 2000,
-            malformed_frames: 4,
-        },
-        routing: Routing {
-            shards: 1,
-            mailbox_batches: 16,
-            pending_appends: 1000,
-            pending_append_bytes: 1 << 20,
-            load_queue: 16,
-            evict_after: second * 60,
-        },
-        queue: Queue {
-            accept_timeout: second * 10,
-            dedupe_window: second * 60,
-            dedupe_max: 1000,
-            ttl: second * 3600,
-            max_messages: 1000,
-            max_bytes: 1 << 20,
-            max_total_bytes: 1 << 30,
-            max_outstanding_per_sender: 1000,
-            max_devices_per_user: 8,
-            device_expiry: second * 3600,
-        },
-        store: Store {
-            path: "data".into(),
-            commit_delay: Duration::from_millis(20),
-            min_free: 0,
-            poison_grace: second,
-            page_messages: 64,
-            page_bytes: 1 << 20,
-            cache_bytes: 1 << 20,
-            dead_letters_bytes: 1 << 20,
-            dead_letters_age: second * 3600,
-        },
-        presence: Presence { linger: second, max_watched: 4 },
-        admin: Admin { socket: "doorstep.sock".into() },
-        shutdown: Shutdown { grace: second * 10, reconnect_spread: second },
-        log: Log { level: "info".into(), format: LogFormat::Text },
-    }
+    let mut config = Config::default();
+    config.gateway.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.limits = Limits {
+        max_connections: 1000,
+        connections_per_user: 8,
+        max_handshakes: 100,
+        frame_bytes: 64 * 1024,
+        body_bytes: 48 * 1024,
+        window: 64,
+        window_bytes: 256 * 1024,
+        sends_in_flight: 16,
+        sends_per_second_per_session: 1000,
+        sends_per_second_per_user: 2000,
+        malformed_frames: 4,
+    };
+    config.queue.max_outstanding_per_sender = 1000;
+    config.queue.ttl = Duration::from_secs(3600);
+    config.presence.max_watched = 4;
+    config.shutdown.reconnect_spread = Duration::from_secs(1);
+    config
 }
 
 /// A gateway that runs, and what its test needs to play the rest of the daemon.
@@ -239,4 +200,33 @@ impl House {
         assert_eq!(client.hear().await["type"], "welcome");
         (client, attach.session)
     }
+}
+
+pub const SECRET: &str = "a secret of at least thirty-two bytes";
+
+/// Seconds since the Unix epoch, `from_now_s` from now.
+pub fn at_s(from_now_s: i64) -> i64 {
+    (crate::clock::wall_us() / 1_000_000) as i64 + from_now_s
+}
+
+/// An HS256 token.
+pub fn token(secret: &str, claims: &Value) -> String {
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).unwrap()
+}
+
+/// A configuration for tokens signed with [`SECRET`]. The directory holds the key, and is only needed until the
+/// gateway is open.
+pub fn jwt_config() -> (Config, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let key_file = directory.path().join("secret");
+    std::fs::write(&key_file, format!("{SECRET}\n")).unwrap();
+    let jwt = Jwt {
+        algorithm: JwtAlgorithm::Hs256,
+        key_file,
+        issuer: None,
+        audience: Some("doorstep".into()),
+        leeway: Duration::ZERO,
+    };
+    (Config { auth: Auth::Jwt(jwt), ..config() }, directory)
 }

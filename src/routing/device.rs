@@ -22,6 +22,8 @@ pub struct Device {
     pub gap: bool,
     /// Differs from what is on disk.
     pub dirty: bool,
+    /// The cursor as it was last given to the writer.
+    pub written: Seq,
     /// Its first hello is being committed; it counts as registered for what must be kept.
     pub registering: bool,
     /// It is being forgotten: nothing is kept for it any more.
@@ -131,6 +133,7 @@ impl Device {
             last_seen_ms: now_ms,
             gap: false,
             dirty: true,
+            written: cursor,
             registering: true,
             leaving: false,
             waiting: None,
@@ -145,6 +148,13 @@ impl Device {
             last_seen_ms: self.last_seen_ms,
             gap: self.gap,
         }
+    }
+
+    /// What is to be written down. The cursor on disk never passes a message of which it is not known
+    /// whether it was stored: such a message would stay there for ever, unseen, after a crash.
+    pub fn record_upto(&self, settled: Seq) -> DeviceRecord {
+        let record = self.record();
+        DeviceRecord { cursor: record.cursor.min(settled).max(self.written), ..record }
     }
 
     pub fn session_is(&self, id: SessionId) -> bool {

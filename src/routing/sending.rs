@@ -264,9 +264,18 @@ impl User {
             self.stored(entry, core);
         }
         self.inbox.trim(core);
+        self.note_held_back_cursors();
         // A device that stood at the end of memory may now have something to read from disk.
         for at in 0..self.inbox.devices.len() {
             self.inbox.pump(at, &self.name, core);
+        }
+    }
+
+    /// Cursors that could not be written down while a message below them was unsettled.
+    fn note_held_back_cursors(&mut self) {
+        let settled = self.inbox.settled_upto();
+        for device in self.inbox.devices.iter_mut().filter(|device| device.cursor.min(settled) > device.written) {
+            device.dirty = true;
         }
     }
 

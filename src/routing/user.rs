@@ -129,9 +129,12 @@ impl User {
         }
         let mut ops = std::mem::take(&mut self.outgoing.ops);
         ops.extend(self.inbox.removals.drain(..).map(|(seq, bytes)| Op::Remove { seq, bytes }));
+        let settled = self.inbox.settled_upto();
         for device in self.inbox.devices.iter_mut().filter(|device| device.dirty && !device.leaving) {
+            let record = device.record_upto(settled);
             device.dirty = false;
-            ops.push(Op::PutDevice { device: device.name.clone(), record: device.record() });
+            device.written = record.cursor;
+            ops.push(Op::PutDevice { device: device.name.clone(), record });
             let due_ms = device.last_seen_ms + core.settings.device_expiry_ms;
             ops.push(Op::PutDue { at_ms: due_ms.next_multiple_of(DUE_STEP_MS) });
         }

@@ -60,6 +60,7 @@ pub fn queue_config() -> config::Queue {
         max_outstanding_per_sender: 1000,
         max_devices_per_user: 8,
         device_expiry: Duration::from_secs(3600),
+        expiry_grace: std::time::Duration::ZERO,
     }
 }
 
