@@ -325,8 +325,9 @@ impl User {
         if let Some(last) = covered.last() {
             device.advance(seq, last.tally);
         }
-        self.settle(core);
+        // Before anything is settled: what is still pending now was never on disk.
         self.remove_handed_over(&covered, core);
+        self.settle(core);
         self.inbox.pump(at, &self.name, core);
     }
 
