@@ -62,6 +62,8 @@ pub enum StoreState {
 /// A device's registration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeviceRecord {
+    /// Where it began: what is at or below was never meant for it.
+    pub start: Seq,
     /// Everything up to here was acknowledged by the device.
     pub cursor: Seq,
     /// The highest seq ever pushed to it in a session that ended.
