@@ -7,6 +7,7 @@ mod chat;
 pub mod config;
 mod dead_letters;
 mod drain;
+mod expiry;
 mod health;
 mod http;
 mod output;
@@ -125,6 +126,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Let the daemon answer what it took, say goodbye to its clients, and exit
     Drain,
+    /// Let messages expire again after a clock step, once the clock is right
+    ResumeExpiry,
     /// Mint a token for development
     Token(token::TokenArgs),
     /// Check or show the configuration
@@ -165,6 +168,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Chat(args) => wait(chat::run(args)),
         Command::Bench(args) => wait(bench::run(args, global.json)),
         Command::Drain => wait(drain::run(global)),
+        Command::ResumeExpiry => wait(expiry::resume(global)),
         Command::Token(args) => token::run(&args, global.config.as_deref()),
         Command::Config(command) => config::run(&command, global.config.as_deref()),
     }
