@@ -133,6 +133,7 @@ impl Daemon {
             config: config.clone(),
             expiry_paused: paused.clone(),
             clock,
+            presence_floor: boot.floor.0,
             started_ms: wall_us() / 1000,
         };
         Ok(Self {
