@@ -27,6 +27,8 @@ pub struct Sight {
     pub accepted: u64,
     /// Whether each of the latest accepted sends was stored.
     pub recent: VecDeque<bool>,
+    /// Sessions that were told that they have their backlog.
+    pub caught_up: usize,
     /// Sessions with a part of their backlog, which are not told that it is all.
     pub replaying: usize,
     /// Hellos written to a device that has a session, with the old session not closed yet.
@@ -91,12 +93,12 @@ impl Board {
         self.progressed.notify_waiters();
     }
 
-    /// Waits until so many sends were accepted; false when the round ended before.
-    pub async fn reached(&self, accepted: u64) -> bool {
+    /// Waits until the round is where `wanted` says; false when it ended before.
+    pub async fn reached(&self, wanted: impl Fn(&Sight) -> bool) -> bool {
         loop {
             let news = self.progressed.notified();
             let sight = self.look();
-            if sight.over || sight.accepted >= accepted {
+            if sight.over || wanted(&sight) {
                 return !sight.over;
             }
             news.await;

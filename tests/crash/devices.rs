@@ -64,7 +64,7 @@ impl Device {
 
     /// Until the round is over.
     pub async fn work(mut self, url: String, plan: Plan) -> Cut {
-        if !self.board.reached(plan.comes_at).await {
+        if !self.board.reached(|sight| sight.accepted >= plan.comes_at).await {
             return self.cut;
         }
         match plan.habit {
@@ -244,7 +244,10 @@ impl Session {
                 self.received += 1;
                 self.unacked += 1;
             }
-            "caught_up" => self.caught_up = true,
+            "caught_up" => {
+                self.caught_up = true;
+                self.board.note(|sight| sight.caught_up += 1);
+            }
             "goodbye" => {}
             _ => panic!("a device got {frame}"),
         }

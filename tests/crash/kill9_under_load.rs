@@ -5,12 +5,12 @@
 //! repeat what was not answered; at the end all is drained and the history checker judges the whole.
 
 use super::common::daemon::Daemon;
-use super::rounds::{self, Knobs, Victim};
+use super::rounds::{self, Knobs, Phase, Victim};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_under_load_loses_nothing() {
     let report = rounds::run(&mut Binary(None)).await;
-    assert!(report.accepted_stored > 500 && report.accepted_handed_over > 500, "too little happened: {report}");
+    assert!(report.accepted_stored > 500 && report.accepted_handed_over > 200, "too little happened: {report}");
     assert!(report.redeliveries > 0, "with crashes like these something must come twice: {report}");
 }
 
@@ -35,7 +35,7 @@ impl Victim for Binary {
         self.0.as_ref().expect("it was started").url()
     }
 
-    async fn crash(&mut self, _rng: &mut fastrand::Rng) {
+    async fn crash(&mut self, _phase: Phase, _rng: &mut fastrand::Rng) {
         self.0.as_mut().expect("it was started").kill9();
     }
 }

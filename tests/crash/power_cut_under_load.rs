@@ -10,7 +10,7 @@ use doorstep::store::memory::Unsynced;
 
 use super::common::inside::Inside;
 use super::common::wait;
-use super::rounds::{self, Knobs, Victim};
+use super::rounds::{self, Knobs, Phase, Victim};
 
 /// How long a cut waits for a commit to be under way; there may be nothing to commit.
 const COMMIT_WAIT: Duration = Duration::from_millis(200);
@@ -21,7 +21,7 @@ const CUT_COMMITS_MIN: usize = 3;
 async fn a_power_cut_under_load_loses_nothing() {
     let mut machine = Machine { inside: None, cut_commits: 0 };
     let report = rounds::run(&mut machine).await;
-    assert!(report.accepted_stored > 500 && report.accepted_handed_over > 500, "too little happened: {report}");
+    assert!(report.accepted_stored > 500 && report.accepted_handed_over > 200, "too little happened: {report}");
     println!("cut with a commit under way: {}", machine.cut_commits);
     assert!(machine.cut_commits >= CUT_COMMITS_MIN, "only {} cuts met a commit", machine.cut_commits);
 }
@@ -53,10 +53,12 @@ impl Victim for Machine {
         self.inside.as_ref().expect("it was started").url()
     }
 
-    async fn crash(&mut self, rng: &mut fastrand::Rng) {
+    async fn crash(&mut self, phase: Phase, rng: &mut fastrand::Rng) {
         let inside = self.inside.as_mut().expect("it was started");
         let engine = inside.engine.clone();
-        let held = rng.bool().then(|| (engine.commits(), engine.hold_commits()));
+        // A takeover or a start would be over by the time that a commit is under way.
+        let may_wait = !matches!(phase, Phase::Takeover | Phase::JustStarted);
+        let held = (may_wait && rng.bool()).then(|| (engine.commits(), engine.hold_commits()));
         if let Some((before, _gate)) = &held {
             let under_way = wait::until_within(COMMIT_WAIT, async || (engine.commits() > *before).then_some(())).await;
             self.cut_commits += usize::from(under_way.is_some());

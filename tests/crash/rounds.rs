@@ -29,7 +29,7 @@ const JUST_STARTED: Duration = Duration::from_millis(100);
 /// Times each phase is met over a run, at least.
 const MET_MIN: usize = 3;
 /// How often a round may be tried again because its crash came at the wrong moment.
-const REPEATS_MAX: usize = 10;
+const REPEATS_MAX: usize = 30;
 
 const SENDERS: usize = 5;
 /// Recipients with their devices.
@@ -46,7 +46,8 @@ const CAST: [(&str, &[&str]); 6] = [
 pub trait Victim {
     async fn start(&mut self, knobs: &Knobs);
     fn url(&self) -> String;
-    async fn crash(&mut self, rng: &mut fastrand::Rng);
+    /// `phase` is what it should be in the middle of.
+    async fn crash(&mut self, phase: Phase, rng: &mut fastrand::Rng);
 }
 
 /// What differs in the configuration from life to life.
@@ -148,7 +149,7 @@ impl Stage {
             client.expect("caught_up").await;
             client.leave().await;
         }
-        victim.crash(&mut self.rng).await;
+        victim.crash(Phase::Stored, &mut self.rng).await;
     }
 
     /// One life of the router; returns the sends that its end left unanswered, and what it met.
@@ -163,13 +164,13 @@ impl Stage {
             let plan = devices::Plan { habit: self.habit(phase), comes_at: self.comes_at(phase) };
             devices.spawn(device.work(url.clone(), plan));
         }
-        let plan = self.plan();
+        let plan = self.plan(phase);
         let senders: JoinSet<Sender> =
             self.senders.drain(..).map(|sender| sender.work(url.clone(), plan.clone(), board.clone())).collect();
         let takeovers = self.rng.u64(..8);
         board.over_when(&format!("{phase:?}"), |sight| phase.is_reached(sight, takeovers)).await;
         let age = began.elapsed();
-        victim.crash(&mut self.rng).await;
+        victim.crash(phase, &mut self.rng).await;
         self.senders = join(senders).await;
         let cuts = join(devices).await;
         let unanswered = self.senders.iter().map(Sender::unanswered).sum();
@@ -183,7 +184,7 @@ impl Stage {
         let knobs = self.knobs(Phase::Stored);
         victim.start(&knobs).await;
         let url = victim.url();
-        let plan = senders::Plan { produces: false, ..self.plan() };
+        let plan = senders::Plan { produces: false, ..self.plan(Phase::Stored) };
         let board = Arc::new(Board::default());
         let senders: JoinSet<Sender> =
             self.senders.drain(..).map(|sender| sender.work(url.clone(), plan.clone(), board.clone())).collect();
@@ -223,12 +224,16 @@ impl Stage {
         }
     }
 
-    fn plan(&mut self) -> senders::Plan {
+    fn plan(&mut self, phase: Phase) -> senders::Plan {
         let mut targets: Vec<String> = CAST.iter().map(|(user, _)| (*user).to_owned()).collect();
         self.rng.shuffle(&mut targets);
         targets.truncate(self.rng.usize(2..=CAST.len()));
+        // Whoever falls behind is served from disk, and with senders like these for good. So where nothing
+        // shall be stored, all devices are there first and everything fits their windows.
+        let elides = phase == Phase::Elided;
         senders::Plan {
-            window: self.rng.usize(48..128),
+            window: if elides { self.rng.usize(36..50) } else { self.rng.usize(48..128) },
+            waits_for: if elides { everyone().count() } else { 0 },
             targets,
             body_bytes_max: [16, 256, 2048][self.rng.usize(..3)],
             produces: true,
@@ -249,7 +254,11 @@ impl Stage {
 
     /// For a replay there must be something that waits.
     fn comes_at(&mut self, phase: Phase) -> u64 {
-        if phase == Phase::Replay { self.rng.u64(200..600) } else { self.rng.u64(..3) * 20 }
+        match phase {
+            Phase::Elided => 0,
+            Phase::Replay => self.rng.u64(300..800),
+            _ => self.rng.u64(..3) * 20,
+        }
     }
 }
 

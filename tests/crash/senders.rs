@@ -19,6 +19,8 @@ pub struct Plan {
     /// Sends that it keeps unanswered.
     pub window: usize,
     pub targets: Vec<String>,
+    /// It begins when so many devices have caught up.
+    pub waits_for: usize,
     pub body_bytes_max: usize,
     /// Whether it makes new messages; if not, it leaves once all old ones are answered.
     pub produces: bool,
@@ -52,6 +54,9 @@ impl Sender {
     /// Sends until the connection ends; [`Sender::unanswered`] then tells what the crash cut off.
     pub async fn work(mut self, url: String, plan: Plan, board: Arc<Board>) -> Self {
         self.written = 0;
+        if !board.reached(|sight| sight.caught_up >= plan.waits_for).await {
+            return self;
+        }
         let client = match TestClient::attempt(&url, &self.options).await {
             Ok(client) => client,
             Err(refused) => {
