@@ -20,6 +20,7 @@ mod lapse;
 mod low_disk_refuses_sends_and_lets_acks_go_on;
 mod quota_full_rejects_the_new_one;
 mod retries_of_elided_messages_are_marked;
+mod start_with_a_million_messages_waiting;
 mod ttl_expires_into_dead_letters;
 mod unknown_outcome_on_a_failed_commit_after_a_push;
 mod unknown_outcome_when_the_disk_is_stuck;
