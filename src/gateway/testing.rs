@@ -54,6 +54,7 @@ pub fn config() -> Config {
     config.queue.max_outstanding_per_sender = 1000;
     config.queue.ttl = Duration::from_secs(3600);
     config.presence.max_watched = 4;
+    config.shutdown.reconnect_spread = Duration::from_secs(1);
     config
 }
 
