@@ -2,8 +2,8 @@
 //!
 //! Tables are for people and may change; scripts use `--json`, which is the admin API's own answer.
 
-pub mod config;
 mod chat;
+pub mod config;
 mod dead_letters;
 mod drain;
 mod health;

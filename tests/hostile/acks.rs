@@ -102,7 +102,8 @@ async fn nobody_acknowledges_for_another_user_or_device() {
     let phone = Options::of("bob", "phone").record(&history);
     let mut phone = TestClient::open(&siege.daemon, phone).await;
     phone.expect("caught_up").await;
-    let mut laptop = TestClient::open(&siege.daemon, Options::of("bob", "laptop").hello("window", 1).record(&history)).await;
+    let mut laptop =
+        TestClient::open(&siege.daemon, Options::of("bob", "laptop").hello("window", 1).record(&history)).await;
     laptop.expect("caught_up").await;
     let mut mallory = TestClient::connect(&siege.daemon, "mallory", "phone").await;
     mallory.expect("caught_up").await;

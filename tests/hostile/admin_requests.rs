@@ -115,9 +115,21 @@ async fn a_bad_send_is_a_problem_and_takes_nothing() {
         body.as_object_mut().unwrap().insert(name.to_owned(), value);
         body
     };
-    let mut bodies = vec![json!(null), json!([]), json!("x"), json!(7), json!({}), json!([good]), json!({"from": "a", "to": "b"}), json!({"to": "b", "body": 1})];
+    let mut bodies = vec![
+        json!(null),
+        json!([]),
+        json!("x"),
+        json!(7),
+        json!({}),
+        json!([good]),
+        json!({"from": "a", "to": "b"}),
+        json!({"to": "b", "body": 1}),
+    ];
     for name in ["from", "to"] {
-        bodies.extend([json!(""), json!("a/b"), json!("a\nb"), json!(7), json!(null), json!(["bob"]), json!("x".repeat(129))].map(|value| with(name, value)));
+        bodies.extend(
+            [json!(""), json!("a/b"), json!("a\nb"), json!(7), json!(null), json!(["bob"]), json!("x".repeat(129))]
+                .map(|value| with(name, value)),
+        );
     }
     bodies.extend([json!(""), json!("a b"), json!("x".repeat(65)), json!(7)].map(|id| with("id", id)));
     bodies.extend([json!(0), json!(-1), json!(1.5), json!("1s")].map(|ttl| with("ttl_ms", ttl)));
@@ -128,7 +140,8 @@ async fn a_bad_send_is_a_problem_and_takes_nothing() {
         is_problem(status, &problem, 400, "bad_request", &body.to_string());
     }
     let deep = format!("{{\"from\":\"a\",\"to\":\"bob\",\"body\":{}{}}}", "[".repeat(30_000), "]".repeat(30_000));
-    for (text, status) in [("", 400), ("{", 400), ("{\"from\":\"a\"}x", 400), ("\u{feff}{}", 400), (deep.as_str(), 400)] {
+    for (text, status) in [("", 400), ("{", 400), ("{\"from\":\"a\"}x", 400), ("\u{feff}{}", 400), (deep.as_str(), 400)]
+    {
         let request = format!("POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{text}", text.len());
         let answer = raw(&siege.daemon, request.as_bytes()).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{}: {answer}", text.len());

@@ -83,10 +83,20 @@ max_messages = -1
 ttl = = 3
 ";
     fs::write(dir.path().join("router.toml"), text).unwrap();
-    let output = serve(dir.path(), &[], &[("DOORSTEP__STORE__PAGE_BYTES", "huge"), ("DOORSTEP__STROE__PATH", "x")]).await;
+    let output =
+        serve(dir.path(), &[], &[("DOORSTEP__STORE__PAGE_BYTES", "huge"), ("DOORSTEP__STROE__PATH", "x")]).await;
     let complaint = refused(&output, text, dir.path());
-    let hints =
-        ["gateway.listen", "3:1: gateway.heartbeat", "4:2: ", "7:1: limits.window", "8:1: ", "10:1: queue.max_messages", "11:", "DOORSTEP__STORE__PAGE_BYTES", "DOORSTEP__STROE__PATH"];
+    let hints = [
+        "gateway.listen",
+        "3:1: gateway.heartbeat",
+        "4:2: ",
+        "7:1: limits.window",
+        "8:1: ",
+        "10:1: queue.max_messages",
+        "11:",
+        "DOORSTEP__STORE__PAGE_BYTES",
+        "DOORSTEP__STROE__PATH",
+    ];
     for hint in hints {
         // A line that cannot be read may hide what would allow the address, so only that may be missing.
         assert!(hint == "gateway.listen" || complaint.contains(hint), "{hint} is not named: {complaint}");

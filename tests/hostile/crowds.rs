@@ -58,7 +58,8 @@ async fn those_who_say_nothing_make_room_for_those_who_do() {
     }
     for n in 0..4 {
         silent.push(Raw::connect(&siege.daemon).await);
-        let mut honest = wait::until("a place", async || attempt(&siege, &format!("user-{n}"), "phone").await.ok()).await;
+        let mut honest =
+            wait::until("a place", async || attempt(&siege, &format!("user-{n}"), "phone").await.ok()).await;
         honest.expect("caught_up").await;
         is_well(&mut honest).await;
     }
@@ -78,7 +79,10 @@ async fn a_connection_too_many_of_one_user_is_closed_with_4429_and_a_time_to_wai
     for n in 3..20 {
         let mut one_more = Raw::connect(&siege.daemon).await;
         one_more.upgrade().await;
-        one_more.say(&json!({"type": "hello", "user": "mallory", "device": format!("device-{n}")}).to_string()).await.unwrap();
+        one_more
+            .say(&json!({"type": "hello", "user": "mallory", "device": format!("device-{n}")}).to_string())
+            .await
+            .unwrap();
         match one_more.next().await {
             crate::raw::Got::Frame(goodbye) => {
                 assert_eq!(goodbye["code"], 4429, "{goodbye}");

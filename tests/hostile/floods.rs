@@ -119,9 +119,12 @@ async fn sends_beyond_the_rate_of_a_session_are_rate_limited_and_acks_are_not() 
             break;
         }
         assert_eq!(answer["code"], "rate_limited", "{answer}");
-        tokio::time::timeout(std::time::Duration::from_millis(answer["retry_after_ms"].as_u64().unwrap()), std::future::pending::<()>())
-            .await
-            .unwrap_err();
+        tokio::time::timeout(
+            std::time::Duration::from_millis(answer["retry_after_ms"].as_u64().unwrap()),
+            std::future::pending::<()>(),
+        )
+        .await
+        .unwrap_err();
         tries += 1;
         assert!(tries < 10, "the time named is never enough");
     }
@@ -136,7 +139,11 @@ async fn answers_while(listener: &mut Listener, count: usize, bob: &mut TestClie
     let mut left = count;
     while left > 0 {
         if let Some(answer) = answer_or_delivery(listener, bob).await {
-            let code = if answer["type"] == "accepted" { "accepted".into() } else { answer["code"].as_str().unwrap().to_owned() };
+            let code = if answer["type"] == "accepted" {
+                "accepted".into()
+            } else {
+                answer["code"].as_str().unwrap().to_owned()
+            };
             *found.entry(code).or_default() += 1;
             left -= 1;
         }
@@ -169,7 +176,8 @@ async fn the_sessions_of_a_user_share_its_rate() {
         let mut client = TestClient::connect(&siege.daemon, "mallory", device).await;
         client.expect("caught_up").await;
         let (speaker, listener) = client.into_halves();
-        let frames = (0..EACH).map(|n| json!({"type": "send", "id": format!("{device}-{n}"), "to": "bob", "body": n})).collect();
+        let frames =
+            (0..EACH).map(|n| json!({"type": "send", "id": format!("{device}-{n}"), "to": "bob", "body": n})).collect();
         sessions.push((pour(speaker, frames), listener));
     }
     let began = std::time::Instant::now();
@@ -226,7 +234,8 @@ async fn floods_of_presence_and_watches_are_coalesced() {
     let users: Vec<_> = (0..200).map(|n| format!("ghost-{n}")).collect();
     let mut frames = Vec::new();
     for n in 0..FLOOD {
-        frames.push(json!({"type": "status", "state": if n % 2 == 0 { "away" } else { "busy" }, "text": format!("{n}")}));
+        frames
+            .push(json!({"type": "status", "state": if n % 2 == 0 { "away" } else { "busy" }, "text": format!("{n}")}));
         if n % 50 == 0 {
             frames.push(json!({"type": "watch", "users": users}));
             frames.push(json!({"type": "unwatch", "users": users}));
@@ -261,7 +270,8 @@ async fn ephemeral_sends_in_thousands_are_dropped_where_there_is_no_room_and_nob
     deaf.expect("caught_up").await;
     let (speaker, mut listener) = mallory(&siege, &history).await.into_halves();
     let body = "e".repeat(8 * 1024);
-    let mut frames: Vec<_> = (0..FLOOD).map(|_| json!({"type": "send", "to": "deaf", "body": body, "ephemeral": true})).collect();
+    let mut frames: Vec<_> =
+        (0..FLOOD).map(|_| json!({"type": "send", "to": "deaf", "body": body, "ephemeral": true})).collect();
     frames.push(json!({"type": "send", "id": "durable", "to": "deaf", "body": "still here"}));
     let pouring = pour(speaker, frames);
     assert_eq!(listener.expect("accepted").await["id"], "durable");

@@ -17,7 +17,9 @@ async fn first_frame(siege: &Siege, text: &str) -> Raw {
 async fn is_refused(siege: &Siege, text: &str, code: u16) {
     let mut raw = first_frame(siege, text).await;
     match raw.next().await {
-        Got::Frame(goodbye) => assert_eq!((&goodbye["type"], &goodbye["code"]), (&"goodbye".into(), &code.into()), "{text}"),
+        Got::Frame(goodbye) => {
+            assert_eq!((&goodbye["type"], &goodbye["code"]), (&"goodbye".into(), &code.into()), "{text}")
+        }
         other => panic!("{other:?} to {text}"),
     }
     assert_eq!(raw.next().await, Got::Closed(code), "{text}");
@@ -62,11 +64,32 @@ async fn a_hello_that_cannot_be_used_is_refused_with_4400() {
         json!({"type": "hello", "device": "phone"}),
         json!({"type": "hello", "token": "eyJ.eyJ.x"}),
         json!({"type": "hello", "user": "mallory", "token": 7}),
-        user(json!(null)), user(json!("")), user(json!("a/b")), user(json!("a\nb")), user(json!("a\u{0}")), user(json!("\u{7f}")),
-        user(json!("x".repeat(129))), user(json!("ü".repeat(65))), user(json!(["mallory"])), user(json!(7)),
-        device(json!(null)), device(json!("")), device(json!("a/b")), device(json!("x".repeat(65))), device(json!("\u{1b}[2J")), device(json!(1)),
-        window(json!(0)), window(json!(-1)), window(json!(0.5)), window(json!(1u64 << 32)), window(json!("8")), window(json!(null)),
-        status(json!("offline")), status(json!("here")), status(json!(null)), status(json!({"state": "away"})),
+        user(json!(null)),
+        user(json!("")),
+        user(json!("a/b")),
+        user(json!("a\nb")),
+        user(json!("a\u{0}")),
+        user(json!("\u{7f}")),
+        user(json!("x".repeat(129))),
+        user(json!("ü".repeat(65))),
+        user(json!(["mallory"])),
+        user(json!(7)),
+        device(json!(null)),
+        device(json!("")),
+        device(json!("a/b")),
+        device(json!("x".repeat(65))),
+        device(json!("\u{1b}[2J")),
+        device(json!(1)),
+        window(json!(0)),
+        window(json!(-1)),
+        window(json!(0.5)),
+        window(json!(1u64 << 32)),
+        window(json!("8")),
+        window(json!(null)),
+        status(json!("offline")),
+        status(json!("here")),
+        status(json!(null)),
+        status(json!({"state": "away"})),
     ];
     for hello in &hellos {
         is_refused(&siege, &hello.to_string(), 4400).await;
@@ -100,8 +123,10 @@ async fn hello_is_said_once_and_what_follows_it_at_once_is_heard() {
         json!({"type": "hello", "user": "control-left", "device": "control"}),
         json!({"type": "ping", "n": 1}),
     ];
-    let bytes: Vec<u8> =
-        frames.iter().flat_map(|frame| crate::raw::frame(crate::raw::FIN | crate::raw::TEXT, frame.to_string().as_bytes())).collect();
+    let bytes: Vec<u8> = frames
+        .iter()
+        .flat_map(|frame| crate::raw::frame(crate::raw::FIN | crate::raw::TEXT, frame.to_string().as_bytes()))
+        .collect();
     raw.write(&bytes).await.unwrap();
     let mut heard = Vec::new();
     while heard.len() < 4 {

@@ -85,8 +85,16 @@ async fn pages_from_elsewhere_are_refused_with_403() {
     let siege = Siege::begin(|_| ()).await;
     let with_origin = |origin: &str| Options::of("mallory", "phone").header("origin", origin);
     for origin in [
-        "https://evil.example", "http://evil.example:7400", "null", "file://", "http://localhost.evil.example",
-        "http://127.0.0.1.evil.example", "http://evil.example/127.0.0.1", "http://127.0.0.1@evil.example", "http://0.0.0.0", "",
+        "https://evil.example",
+        "http://evil.example:7400",
+        "null",
+        "file://",
+        "http://localhost.evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://evil.example/127.0.0.1",
+        "http://127.0.0.1@evil.example",
+        "http://0.0.0.0",
+        "",
     ] {
         let refused = TestClient::attempt(&siege.daemon.url(), &with_origin(origin)).await.err();
         assert!(matches!(refused, Some(Refused::Upgrade(403))), "{origin}: {refused:?}");
@@ -105,8 +113,14 @@ async fn only_the_origins_on_the_list_are_let_in() {
     .await;
     let with_origin = |origin: &str| Options::of("mallory", "phone").header("origin", origin);
     for origin in [
-        "http://app.example", "https://app.example:444", "https://app.example.evil.example", "https://xapp.example",
-        "https://sub.app.example", "http://localhost", "https://app.example/", "*",
+        "http://app.example",
+        "https://app.example:444",
+        "https://app.example.evil.example",
+        "https://xapp.example",
+        "https://sub.app.example",
+        "http://localhost",
+        "https://app.example/",
+        "*",
     ] {
         let refused = TestClient::attempt(&siege.daemon.url(), &with_origin(origin)).await.err();
         assert!(matches!(refused, Some(Refused::Upgrade(403))), "{origin}: {refused:?}");

@@ -44,13 +44,45 @@ async fn what_is_not_one_json_object_is_an_error() {
     let mut mallory = mallory(&siege).await;
     let long = format!("\"{}\"", "x".repeat(60_000));
     let texts = [
-        "", " ", "\n", "{", "}", "[]", "[{\"type\":\"ping\"}]", "null", "true", "7", "-", "NaN", "\"ping\"", &long,
-        "{}", "{}{}", "{\"type\":\"ping\"}{\"type\":\"ping\"}", "{\"type\":\"ping\"} x", "{\"type\":\"ping\"",
-        "{\"type\":\"ping\",}", "{'type':'ping'}", "{type:\"ping\"}", "{\"type\" \"ping\"}", "{\"type\":\"ping\\\"}",
-        "{\"type\":\"pi\nng\"}", "\u{feff}{\"type\":\"ping\"}", "{\"type\":\"ping\"}\u{0}", "{\"type\":\"ping\",\"x\":01}",
-        "{\"type\":\"ping\",\"x\":+1}", "{\"type\":\"ping\",\"x\":\"\\x\"}", "{\"type\":\"ping\",\"x\":\"\\u12\"}",
-        "{\"type\":\"ping\" /* */}", "<ping/>", "{\"seq\":7}", "{\"type\":null}", "{\"type\":7}", "{\"type\":[\"ping\"]}",
-        "{\"type\":{\"type\":\"ping\"}}", "{\"type\":\"\\ud800\"}",
+        "",
+        " ",
+        "\n",
+        "{",
+        "}",
+        "[]",
+        "[{\"type\":\"ping\"}]",
+        "null",
+        "true",
+        "7",
+        "-",
+        "NaN",
+        "\"ping\"",
+        &long,
+        "{}",
+        "{}{}",
+        "{\"type\":\"ping\"}{\"type\":\"ping\"}",
+        "{\"type\":\"ping\"} x",
+        "{\"type\":\"ping\"",
+        "{\"type\":\"ping\",}",
+        "{'type':'ping'}",
+        "{type:\"ping\"}",
+        "{\"type\" \"ping\"}",
+        "{\"type\":\"ping\\\"}",
+        "{\"type\":\"pi\nng\"}",
+        "\u{feff}{\"type\":\"ping\"}",
+        "{\"type\":\"ping\"}\u{0}",
+        "{\"type\":\"ping\",\"x\":01}",
+        "{\"type\":\"ping\",\"x\":+1}",
+        "{\"type\":\"ping\",\"x\":\"\\x\"}",
+        "{\"type\":\"ping\",\"x\":\"\\u12\"}",
+        "{\"type\":\"ping\" /* */}",
+        "<ping/>",
+        "{\"seq\":7}",
+        "{\"type\":null}",
+        "{\"type\":7}",
+        "{\"type\":[\"ping\"]}",
+        "{\"type\":{\"type\":\"ping\"}}",
+        "{\"type\":\"\\ud800\"}",
     ];
     for text in texts {
         is_error(&mut mallory, text, "bad_request", None).await;
@@ -63,12 +95,50 @@ async fn a_field_of_the_wrong_type_is_an_error_about_its_frame() {
     let siege = Siege::begin(patient).await;
     let mut mallory = mallory(&siege).await;
     let by_frame: &[(&str, &[&str])] = &[
-        ("ack", &["", "\"seq\":null", "\"seq\":\"7\"", "\"seq\":-1", "\"seq\":1.0", "\"seq\":1e3", "\"seq\":[7]",
-            "\"seq\":9007199254740992", "\"seq\":18446744073709551617", "\"seq\":true", "\"seq\":1,\"seq\":1"]),
-        ("status", &["", "\"state\":null", "\"state\":\"offline\"", "\"state\":\"Online\"", "\"state\":1", "\"state\":\"away\",\"text\":7",
-            "\"state\":\"away\",\"text\":null", "\"state\":\"away\",\"text\":\"\\udc00\""]),
-        ("watch", &["", "\"users\":\"alice\"", "\"users\":null", "\"users\":[7]", "\"users\":[null]", "\"users\":{\"0\":\"alice\"}",
-            "\"users\":[[\"alice\"]]", "\"users\":[\"\"]", "\"users\":[\"a/b\"]", "\"users\":[\"ok\",\"a\\u0000b\"]"]),
+        (
+            "ack",
+            &[
+                "",
+                "\"seq\":null",
+                "\"seq\":\"7\"",
+                "\"seq\":-1",
+                "\"seq\":1.0",
+                "\"seq\":1e3",
+                "\"seq\":[7]",
+                "\"seq\":9007199254740992",
+                "\"seq\":18446744073709551617",
+                "\"seq\":true",
+                "\"seq\":1,\"seq\":1",
+            ],
+        ),
+        (
+            "status",
+            &[
+                "",
+                "\"state\":null",
+                "\"state\":\"offline\"",
+                "\"state\":\"Online\"",
+                "\"state\":1",
+                "\"state\":\"away\",\"text\":7",
+                "\"state\":\"away\",\"text\":null",
+                "\"state\":\"away\",\"text\":\"\\udc00\"",
+            ],
+        ),
+        (
+            "watch",
+            &[
+                "",
+                "\"users\":\"alice\"",
+                "\"users\":null",
+                "\"users\":[7]",
+                "\"users\":[null]",
+                "\"users\":{\"0\":\"alice\"}",
+                "\"users\":[[\"alice\"]]",
+                "\"users\":[\"\"]",
+                "\"users\":[\"a/b\"]",
+                "\"users\":[\"ok\",\"a\\u0000b\"]",
+            ],
+        ),
         ("unwatch", &["", "\"users\":\"alice\"", "\"users\":[\"a/b\"]"]),
         ("token", &["", "\"token\":null", "\"token\":7", "\"token\":\"no tokens in this mode\""]),
         ("ping", &["\"n\":null", "\"n\":\"1\"", "\"n\":-1", "\"n\":0.5", "\"n\":9007199254740992", "\"n\":1,\"n\":2"]),
@@ -82,8 +152,13 @@ async fn a_field_of_the_wrong_type_is_an_error_about_its_frame() {
         }
     }
     let text = "x".repeat(141);
-    is_error(&mut mallory, &json!({"type": "status", "state": "away", "text": text}).to_string(), "bad_request", Some("status"))
-        .await;
+    is_error(
+        &mut mallory,
+        &json!({"type": "status", "state": "away", "text": text}).to_string(),
+        "bad_request",
+        Some("status"),
+    )
+    .await;
     let users: Vec<_> = (0..257).map(|n| format!("user-{n}")).collect();
     is_error(&mut mallory, &json!({"type": "watch", "users": users}).to_string(), "bad_request", Some("watch")).await;
     let seen = get(&siege.daemon, "/v1/users/mallory").await;
@@ -99,7 +174,20 @@ async fn a_frame_of_an_unknown_type_is_told_apart_and_never_ends_the_session() {
     })
     .await;
     let mut mallory = mallory(&siege).await;
-    for kind in ["subscribe", "Send", "SEND", " send", "", "welcome", "message", "accepted", "error", "goodbye", "receipt", "__proto__"] {
+    for kind in [
+        "subscribe",
+        "Send",
+        "SEND",
+        " send",
+        "",
+        "welcome",
+        "message",
+        "accepted",
+        "error",
+        "goodbye",
+        "receipt",
+        "__proto__",
+    ] {
         let text = json!({"type": kind, "id": "1", "to": "bob", "body": 0, "seq": 1}).to_string();
         is_error(&mut mallory, &text, "unknown_type", Some(kind)).await;
     }
@@ -113,21 +201,43 @@ async fn a_send_that_cannot_be_used_is_rejected_by_the_name_it_gave() {
     let siege = Siege::begin(patient).await;
     let mut mallory = mallory(&siege).await;
     let faults = [
-        "\"to\":\"bob\"", "\"to\":7,\"body\":0", "\"to\":null,\"body\":0", "\"to\":[\"bob\",\"carol\"],\"body\":0", "\"body\":0",
-        "\"to\":\"bob\",\"body\":0,\"ttl_ms\":0", "\"to\":\"bob\",\"body\":0,\"ttl_ms\":-5", "\"to\":\"bob\",\"body\":0,\"ttl_ms\":\"1s\"",
-        "\"to\":\"bob\",\"body\":0,\"ttl_ms\":9007199254740992", "\"to\":\"bob\",\"body\":0,\"retry\":1",
-        "\"to\":\"bob\",\"body\":0,\"retry\":null", "\"to\":\"bob\",\"body\":0,\"ephemeral\":\"yes\"",
-        "\"to\":\"bob\",\"body\":0,\"receipt\":true", "\"to\":\"bob\",\"body\":0,\"body\":1", "\"to\":\"bob\",\"to\":\"bob\",\"body\":0",
-        "\"to\":\"\",\"body\":0", "\"to\":\"a/b\",\"body\":0", "\"to\":\"..\\/..\",\"body\":0", "\"to\":\"a\\nb\",\"body\":0",
-        "\"to\":\"a\\u0000\",\"body\":0", "\"to\":\"\\u007f\",\"body\":0", "\"to\":\"\\u0085\",\"body\":0", "\"to\":\"\\ud800\",\"body\":0",
+        "\"to\":\"bob\"",
+        "\"to\":7,\"body\":0",
+        "\"to\":null,\"body\":0",
+        "\"to\":[\"bob\",\"carol\"],\"body\":0",
+        "\"body\":0",
+        "\"to\":\"bob\",\"body\":0,\"ttl_ms\":0",
+        "\"to\":\"bob\",\"body\":0,\"ttl_ms\":-5",
+        "\"to\":\"bob\",\"body\":0,\"ttl_ms\":\"1s\"",
+        "\"to\":\"bob\",\"body\":0,\"ttl_ms\":9007199254740992",
+        "\"to\":\"bob\",\"body\":0,\"retry\":1",
+        "\"to\":\"bob\",\"body\":0,\"retry\":null",
+        "\"to\":\"bob\",\"body\":0,\"ephemeral\":\"yes\"",
+        "\"to\":\"bob\",\"body\":0,\"receipt\":true",
+        "\"to\":\"bob\",\"body\":0,\"body\":1",
+        "\"to\":\"bob\",\"to\":\"bob\",\"body\":0",
+        "\"to\":\"\",\"body\":0",
+        "\"to\":\"a/b\",\"body\":0",
+        "\"to\":\"..\\/..\",\"body\":0",
+        "\"to\":\"a\\nb\",\"body\":0",
+        "\"to\":\"a\\u0000\",\"body\":0",
+        "\"to\":\"\\u007f\",\"body\":0",
+        "\"to\":\"\\u0085\",\"body\":0",
+        "\"to\":\"\\ud800\",\"body\":0",
     ];
     for (n, fault) in faults.iter().enumerate() {
-        let answer = is_rejected(&mut mallory, &format!("{{\"type\":\"send\",\"id\":\"m{n}\",{fault}}}"), "bad_request").await;
+        let answer =
+            is_rejected(&mut mallory, &format!("{{\"type\":\"send\",\"id\":\"m{n}\",{fault}}}"), "bad_request").await;
         assert_eq!(answer["id"], format!("m{n}"), "{answer}");
     }
     // Too long to be a name, so it is not repeated either.
     let long = "n".repeat(129);
-    let answer = is_rejected(&mut mallory, &json!({"type": "send", "id": "m", "to": long, "body": 0}).to_string(), "bad_request").await;
+    let answer = is_rejected(
+        &mut mallory,
+        &json!({"type": "send", "id": "m", "to": long, "body": 0}).to_string(),
+        "bad_request",
+    )
+    .await;
     assert!(answer.get("to").is_none() && answer["id"] == "m", "{answer}");
     let bob = siege.daemon.admin("GET", "/v1/users/bob").await;
     assert_eq!(bob.0, 404, "nothing was taken for bob: {}", bob.1);
@@ -139,15 +249,31 @@ async fn a_bad_id_is_rejected_and_a_send_without_one_is_an_error() {
     let siege = Siege::begin(patient).await;
     let mut mallory = mallory(&siege).await;
     for id in ["", " ", "a b", "a/b", "ä", "a\u{0}", "a\n", "🙂", "{}", "a'b", "%41", "a,b", "\u{202e}"] {
-        let answer = is_rejected(&mut mallory, &json!({"type": "send", "id": id, "to": "bob", "body": 0}).to_string(), "bad_request").await;
+        let answer = is_rejected(
+            &mut mallory,
+            &json!({"type": "send", "id": id, "to": "bob", "body": 0}).to_string(),
+            "bad_request",
+        )
+        .await;
         assert_eq!((&answer["id"], &answer["to"]), (&id.into(), &"bob".into()));
     }
     for id in [json!("x".repeat(65)), json!("x".repeat(60_000))] {
-        let answer = is_rejected(&mut mallory, &json!({"type": "send", "id": id, "to": "bob", "body": 0}).to_string(), "bad_request").await;
+        let answer = is_rejected(
+            &mut mallory,
+            &json!({"type": "send", "id": id, "to": "bob", "body": 0}).to_string(),
+            "bad_request",
+        )
+        .await;
         assert!(answer.get("id").is_none() && answer["to"] == "bob", "{answer}");
     }
     for id in [json!(7), json!(null), json!(["m"])] {
-        is_error(&mut mallory, &json!({"type": "send", "id": id, "to": "bob", "body": 0}).to_string(), "bad_request", Some("send")).await;
+        is_error(
+            &mut mallory,
+            &json!({"type": "send", "id": id, "to": "bob", "body": 0}).to_string(),
+            "bad_request",
+            Some("send"),
+        )
+        .await;
     }
     is_error(&mut mallory, r#"{"type":"send","to":"bob","body":0}"#, "bad_request", Some("send")).await;
     siege.end().await;

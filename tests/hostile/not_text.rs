@@ -21,7 +21,9 @@ async fn enter(siege: &Siege) -> Raw {
 /// The server says goodbye, closes with `code` and ends the connection.
 async fn is_closed(raw: &mut Raw, code: u16, what: &str) {
     match raw.next().await {
-        Got::Frame(goodbye) => assert_eq!((&goodbye["type"], &goodbye["code"]), (&"goodbye".into(), &code.into()), "{what}"),
+        Got::Frame(goodbye) => {
+            assert_eq!((&goodbye["type"], &goodbye["code"]), (&"goodbye".into(), &code.into()), "{what}")
+        }
         other => panic!("{other:?} instead of a goodbye to {what}"),
     }
     assert_eq!(raw.next().await, Got::Closed(code), "{what}");
@@ -34,12 +36,12 @@ async fn text_that_is_not_utf_8_ends_the_session_with_1007() {
     let ping = |junk: &[u8]| [b"{\"type\":\"ping\",\"x\":\"".as_slice(), junk, b"\"}"].concat();
     let junk: [&[u8]; 7] = [
         b"\xff",
-        b"\xc0\xaf",                 // a slash, longer than need be
-        b"\xed\xa0\x80",             // half a surrogate pair
-        b"\xf4\x90\x80\x80",         // beyond the last code point
-        b"\x80",                     // a continuation of nothing
-        b"\xe2\x82",                 // cut short
-        b"\xf8\x88\x80\x80\x80",     // five bytes
+        b"\xc0\xaf",             // a slash, longer than need be
+        b"\xed\xa0\x80",         // half a surrogate pair
+        b"\xf4\x90\x80\x80",     // beyond the last code point
+        b"\x80",                 // a continuation of nothing
+        b"\xe2\x82",             // cut short
+        b"\xf8\x88\x80\x80\x80", // five bytes
     ];
     for junk in junk {
         let mut raw = enter(&siege).await;
@@ -146,7 +148,11 @@ async fn a_body_above_body_bytes_is_rejected_and_the_session_goes_on() {
     for n in 0..20 {
         mallory.send("bob", &format!("long{n}"), "x".repeat(64 * 1024 - 1)).await;
         let rejected = mallory.expect("rejected").await;
-        assert_eq!((&rejected["id"], &rejected["code"]), (&format!("long{n}").into(), &"too_large".into()), "{rejected}");
+        assert_eq!(
+            (&rejected["id"], &rejected["code"]),
+            (&format!("long{n}").into(), &"too_large".into()),
+            "{rejected}"
+        );
     }
     let spaces = format!("{{\"type\":\"send\",\"id\":\"s\",\"to\":\"bob\",\"body\":[{}]}}", " ".repeat(64 * 1024));
     mallory.speaker.say_text(&spaces).await.unwrap();

@@ -26,10 +26,7 @@ impl Siege {
     }
 
     /// As [`Self::begin`], where the pair needs more than its names to be let in.
-    pub async fn begin_as(
-        configure: impl FnOnce(&mut Settings),
-        dress: impl Fn(&str, Options) -> Options,
-    ) -> Self {
+    pub async fn begin_as(configure: impl FnOnce(&mut Settings), dress: impl Fn(&str, Options) -> Options) -> Self {
         let daemon = Daemon::start(configure).await;
         let mut pair = ControlPair::start_as(&daemon, "control", dress).await;
         pair.rounds_more(WARM_UP_ROUNDS).await;

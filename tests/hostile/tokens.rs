@@ -138,10 +138,9 @@ struct Guarded {
 
 async fn guarded() -> Guarded {
     let (dir, key) = key_file(SECRET);
-    let siege = Siege::begin_as(|settings| jwt(settings, "HS256", &key), |user, options| {
-        options.hello("token", good(user))
-    })
-    .await;
+    let siege =
+        Siege::begin_as(|settings| jwt(settings, "HS256", &key), |user, options| options.hello("token", good(user)))
+            .await;
     Guarded { siege, _key: dir }
 }
 
@@ -241,7 +240,11 @@ async fn a_session_ends_with_its_token_unless_renewed_in_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_ends_beyond_all_calendars_is_only_a_token() {
     let Guarded { siege, _key } = guarded().await;
-    for (n, exp) in [json!(9_999_999_999_i64), json!(1u64 << 53), json!(i64::MAX), json!(u64::MAX), json!(1e18), json!(1e300)].iter().enumerate() {
+    for (n, exp) in
+        [json!(9_999_999_999_i64), json!(1u64 << 53), json!(i64::MAX), json!(u64::MAX), json!(1e18), json!(1e300)]
+            .iter()
+            .enumerate()
+    {
         let token = with(&format!("far{n}"), json!({"exp": exp}));
         // Refusing it is fine; what comes must be as the schema says, which the client checks.
         match attempt(&siege.daemon, &Options::blank().hello("token", token.clone())).await {
@@ -262,9 +265,22 @@ async fn patterns_allow_what_they_say_and_no_more() {
     let rights = json!({"send": ["friend", "team-*", "a*b"], "watch": ["friend"]});
     let mut client = mallory(&siege.daemon, json!({"doorstep": rights})).await;
     let cases = [
-        ("friend", true), ("team-", true), ("team-red", true), ("a*b", true),
-        ("friends", false), ("frien", false), ("Friend", false), ("team", false), ("Team-red", false), ("xteam-red", false),
-        ("aXb", false), ("a", false), ("*", false), ("victim", false), ("control-left", false), ("mallory", false),
+        ("friend", true),
+        ("team-", true),
+        ("team-red", true),
+        ("a*b", true),
+        ("friends", false),
+        ("frien", false),
+        ("Friend", false),
+        ("team", false),
+        ("Team-red", false),
+        ("xteam-red", false),
+        ("aXb", false),
+        ("a", false),
+        ("*", false),
+        ("victim", false),
+        ("control-left", false),
+        ("mallory", false),
     ];
     for (n, (to, allowed)) in cases.into_iter().enumerate() {
         client.send(to, &format!("m{n}"), "hello").await;
@@ -307,7 +323,8 @@ async fn a_public_key_is_no_secret_to_sign_with() {
         encode(&Header::new(Algorithm::EdDSA), &claims(user), &key).unwrap()
     };
     let siege =
-        Siege::begin_as(|settings| jwt(settings, "EdDSA", &key), |user, options| options.hello("token", ed(user))).await;
+        Siege::begin_as(|settings| jwt(settings, "EdDSA", &key), |user, options| options.hello("token", ed(user)))
+            .await;
     for secret in [ED_PUBLIC.as_bytes(), ED_PUBLIC.trim_end().as_bytes(), SECRET] {
         for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
             let token = sign(algorithm, secret, &claims("victim"));
@@ -315,7 +332,8 @@ async fn a_public_key_is_no_secret_to_sign_with() {
         }
     }
     // The header may say what it likes.
-    let forged = spliced(&ed("mallory"), &ed("victim"), &sign(Algorithm::HS256, ED_PUBLIC.as_bytes(), &claims("victim")));
+    let forged =
+        spliced(&ed("mallory"), &ed("victim"), &sign(Algorithm::HS256, ED_PUBLIC.as_bytes(), &claims("victim")));
     assert_eq!(attempt(&siege.daemon, &Options::blank().hello("token", forged)).await.err(), Some(4401));
     siege.end().await;
 }
