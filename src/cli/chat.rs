@@ -141,8 +141,7 @@ impl<W: Write> Chat<W> {
         }
         match self.refused {
             0 => Ok(()),
-            1 => Err(CliError::new("1 line was not accepted")),
-            n => Err(CliError::new(format!("{n} lines were not accepted"))),
+            n => Err(CliError::new(format!("not accepted: {}", count(n)))),
         }
     }
 
@@ -225,11 +224,10 @@ impl<W: Write> Chat<W> {
 
     fn end_input(&mut self) -> Result<(), CliError> {
         self.input_ended = true;
-        match self.unanswered() {
-            0 => Ok(()),
-            _ if !self.lost => Ok(()),
-            n => self.screen.note(&format!("waiting for {n} answers; ctrl-c gives up")),
+        if !self.lost || self.unanswered() == 0 {
+            return Ok(());
         }
+        self.screen.note(&format!("waiting for {}; ctrl-c gives up", count(self.unanswered())))
     }
 
     fn hear(&mut self, event: Event) -> Result<(), CliError> {
@@ -283,9 +281,13 @@ impl<W: Write> Chat<W> {
     fn interrupted(&mut self) -> Result<(), CliError> {
         match self.unanswered() {
             0 => Ok(()),
-            n => Err(CliError::new(format!("{n} lines without an answer; they may have been taken"))),
+            n => Err(CliError::new(format!("without an answer: {}; they may have been taken", count(n)))),
         }
     }
+}
+
+fn count(n: usize) -> String {
+    if n == 1 { "1 line".to_owned() } else { format!("{n} lines") }
 }
 
 async fn answered(sending: &mut Option<Sending>) -> (String, Result<Accepted, SendError>) {

@@ -138,7 +138,7 @@ impl Daemon {
         Ok(Self {
             address: gateway.local_addr(),
             socket: config.admin.socket.clone(),
-            watchers: watch::spawn(router.clone(), reader, clock, paused),
+            watchers: watch::spawn(router.clone(), reader, clock, paused, config.queue.expiry_grace),
             gateway: tokio::spawn(gateway.run()),
             admin: tokio::spawn(door.run(desk, phase)),
             shards: owners,

@@ -21,9 +21,20 @@ const COMPARE_EVERY: Duration = Duration::from_secs(1);
 const STEP_MS: u64 = 60_000;
 
 /// Starts both; they end when they are aborted.
-pub(super) fn spawn(router: Router, reader: Reader, clock: Clock, paused: Arc<AtomicBool>) -> JoinSet<()> {
+pub(super) fn spawn(
+    router: Router,
+    reader: Reader,
+    clock: Clock,
+    paused: Arc<AtomicBool>,
+    expiry_grace: Duration,
+) -> JoinSet<()> {
     let mut watchers = JoinSet::new();
-    watchers.spawn(watch_due(router.clone(), reader, clock, paused.clone()));
+    let (owners, stopped) = (router.clone(), paused.clone());
+    watchers.spawn(async move {
+        // Nothing expires before, so there is no reason to touch anyone.
+        tokio::time::sleep(expiry_grace).await;
+        watch_due(owners, reader, clock, stopped).await;
+    });
     watchers.spawn(watch_clock(router, clock, paused));
     watchers
 }

@@ -195,7 +195,6 @@ impl Inbound {
             sender: self.outbox.clone(),
             taken_us: self.now.us,
         };
-        self.shared.desk.metrics.sends.inc();
         self.command(shard, Command::Send(send));
         Ok(())
     }
@@ -203,7 +202,6 @@ impl Inbound {
     fn send_ephemeral(&mut self, id: Option<MessageId>, to: UserId, body: &[u8]) {
         let from = self.identity.user.clone();
         let ephemeral = Ephemeral { id, from, body: Bytes::copy_from_slice(body), ts_ms: self.now.wall_ms };
-        self.shared.desk.metrics.sends_ephemeral.inc();
         self.command(self.owner(&to), Command::SendEphemeral { to, ephemeral });
     }
 

@@ -142,15 +142,17 @@ impl Inbox {
     /// Answers what every device has acknowledged by now. Returns how many were handed over.
     pub fn settle(&mut self, user: &UserId, core: &mut Core) -> u64 {
         let Some(upto) = self.handed_over_upto() else { return 0 };
+        let begun = self.devices.iter().filter(|device| !device.leaving).map(|device| device.start).min();
         let mut handed_over = 0;
         for entry in self.pending.iter_mut().take_while(|entry| entry.message.seq <= upto) {
-            // What an operator purged was skipped, not acknowledged.
-            if entry.done || entry.message.seq <= self.purged_upto {
+            // What an operator purged was skipped, not acknowledged; and what was meant only for a device
+            // that has been forgotten since was acknowledged by nobody.
+            let seq = entry.message.seq;
+            if entry.done || seq <= self.purged_upto || begun.is_none_or(|begun| seq <= begun) {
                 continue;
             }
             entry.done = true;
             handed_over += 1;
-            let seq = entry.message.seq;
             let waiting = std::mem::take(&mut entry.waiters);
             core.metrics.accepted_handed_over.inc_by(waiting.len() as u64);
             answer_all(waiting, user, &entry.message, Outcome::Accepted { seq, stored: false }, core);

@@ -48,7 +48,8 @@ fn submitted_is_a_prefix(user: &User) -> Result<(), String> {
 
 fn handed_over_is_answered(user: &User) -> Result<(), String> {
     let Some(upto) = user.inbox.handed_over_upto() else { return Ok(()) };
-    let open = user.inbox.pending.iter().find(|entry| {
+    let anyone_had = |seq| user.inbox.devices.iter().any(|device| !device.leaving && device.has_had(seq));
+    let open = user.inbox.pending.iter().filter(|entry| anyone_had(entry.message.seq)).find(|entry| {
         entry.message.seq <= upto
             && entry.message.seq > user.inbox.purged_upto
             && !(entry.done && entry.waiters.is_empty())

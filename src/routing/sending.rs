@@ -11,7 +11,7 @@ use super::effect::Effect;
 use super::inbox::{Entry, WAITERS_MAX, answer_all, released};
 use super::session_handle::{Answer, Ephemeral, Outcome};
 use super::timers::Kind;
-use super::user::{After, User};
+use super::user::User;
 use crate::codes::Code;
 use crate::ids::{Seq, SessionId};
 use crate::message::Message;
@@ -295,10 +295,17 @@ impl User {
         core.dedupe.settle(entry.key, KnownState::Stored);
         core.act(Effect::Outstanding { from: entry.message.from.clone(), waits: true });
         if seq <= self.inbox.purged_upto {
-            self.dispose(&entry.message, DeadReason::Purged, None, core);
-            let left = vec![seq];
-            self.outgoing.after.push(After::Left(left));
+            self.end_undelivered(&entry.message, DeadReason::Purged, core);
+        } else if self.inbox.is_handed_over(seq) {
+            // The only device that lacked it was forgotten while it was being written.
+            core.metrics.forgotten.inc();
+            self.end_undelivered(&entry.message, DeadReason::DeviceForgotten, core);
         }
+    }
+
+    fn end_undelivered(&mut self, message: &Arc<Message>, reason: DeadReason, core: &mut Core) {
+        self.dispose(message, reason, None, core);
+        self.left(vec![message.seq]);
     }
 
     /// The commit failed: nobody knows what is on disk.
@@ -325,8 +332,9 @@ impl User {
         if let Some(last) = covered.last() {
             device.advance(seq, last.tally);
         }
-        self.settle(core);
+        // Before anything is settled: what is still pending now was never on disk.
         self.remove_handed_over(&covered, core);
+        self.settle(core);
         self.inbox.pump(at, &self.name, core);
     }
 

@@ -156,12 +156,13 @@ impl State {
                         Kind::Look => self.core.timers.wait(Kind::Look, &name, self.core.now.us),
                     }
                 }
-                Some(Slot::Loading(line)) => {
-                    if kind == Kind::Accept && line.answers_due(&mut self.core) {
+                Some(Slot::Loading(line)) if kind == Kind::Accept => {
+                    let some_wait = line.answers_due(&mut self.core);
+                    if some_wait {
                         self.core.timers.wait(Kind::Accept, &name, self.core.now.us);
                     }
                 }
-                None => {}
+                Some(Slot::Loading(_)) | None => {}
             }
         }
     }

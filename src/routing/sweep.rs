@@ -304,14 +304,15 @@ impl User {
     }
 
     fn expire_due(&mut self, stored: &Stored, core: &mut Core) -> bool {
-        if !core.is_expired(stored.message.expires_ms) {
-            return false;
+        if self.has_expired(&stored.message, core) {
+            self.expire(&stored.message, core);
+            return true;
         }
-        let gone = self.expire(&stored.message, core);
-        if !gone {
+        if core.is_expired(stored.message.expires_ms) {
+            // On its way to a session: whatever becomes of that, someone looks again.
             self.outgoing.ops.push(Op::PutDue { at_ms: core.now.wall_ms + LOOK_AGAIN_MS });
         }
-        gone
+        false
     }
 
     /// The inbox now begins at the first message of the page that stays: backlogs shrink by what has

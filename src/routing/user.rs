@@ -257,6 +257,7 @@ fn load_device(loaded: &crate::store::LoadedDevice, tally: Tally, core: &Core) -
     let record = &loaded.record;
     let mut device =
         Device::new(loaded.device.clone(), record.cursor, loaded.base.unwrap_or(tally), record.last_seen_ms);
+    device.start = record.start;
     device.pushed_upto = record.pushed_upto.max(core.maybe_pushed_upto);
     device.gap = record.gap;
     device.dirty = false;
