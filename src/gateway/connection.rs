@@ -117,7 +117,7 @@ async fn let_in(
         Err(impatience) => return Err(cut_hello(outbox, impatience)),
     };
     let user = &greeting.identity.user;
-    let Some(user_place) = shared.users.enter(user, shared.config.limits.connections_per_user) else {
+    let Some(user_place) = shared.users.enter(user, connections_max(shared)) else {
         let too_many = closing(CloseCode::TooMany, "too many connections of this user");
         return Err(refuse_hello(outbox, Some(Closing { retry_after_ms: Some(OVERFLOW_RETRY_MS), ..too_many })));
     };
@@ -130,6 +130,13 @@ async fn let_in(
     tracing::debug!(%peer, session = %outbox.id(), %user, device = %greeting.device, "session attached");
     let inbound = Inbound::new(shared.clone(), outbox.clone(), greeting.identity, greeting.device);
     Ok(Admitted { socket, inbound, user_place })
+}
+
+/// Connections of one user, those included that are about to go. The owner holds the number of sessions to
+/// the limit, and it alone knows which session a connection replaces: a client that comes back on another
+/// network must not be kept out by its own old connection.
+fn connections_max(shared: &Shared) -> usize {
+    shared.config.limits.connections_per_user.saturating_mul(2)
 }
 
 fn attach(shared: &Shared, greeting: &Greeting, outbox: &Arc<Outbox>, peer: SocketAddr) -> Command {

@@ -183,7 +183,7 @@ async fn what_is_no_http_ends_without_a_word_or_with_400() {
         ("hello\r\n\r\n", &["400"]),
         ("GET /v1/health HTTP/9.9\r\n\r\n", &["400"]),
         ("GET\r\n\r\n", &["400"]),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &["400"]),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[""]),
         ("POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n", &["400"]),
         ("POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}", &["400"]),
         ("POST /v1/messages HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nXYZ\r\n", &["400"]),
@@ -196,7 +196,7 @@ async fn what_is_no_http_ends_without_a_word_or_with_400() {
         let shown: String = request.chars().take(60).collect();
         let status = answer.get(9..12).unwrap_or_default();
         assert!(statuses.contains(&status), "{shown:?}: {answer:?}");
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "one connection carries one call: {answer}");
+        assert!(answer.matches("HTTP/1.1 ").count() <= 1, "one connection carries one call: {answer}");
     }
     assert_eq!(get(&siege.daemon, "/v1/health").await["draining"], false, "nobody was talked into it");
     siege.end().await;

@@ -3,10 +3,11 @@
 //! what was accepted must arrive.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::client::{Listener, Options, Speaker, TestClient};
+use crate::common::client::{Listener, Options, Refused, Speaker, TestClient};
 use crate::common::history::History;
 use crate::common::wait;
 use crate::siege::{Siege, get, is_well};
@@ -95,8 +96,8 @@ async fn thousands_of_sends_to_users_that_do_not_exist_wait_for_them_within_the_
 async fn sends_beyond_the_rate_of_a_session_are_rate_limited_and_acks_are_not() {
     const SENDS: usize = 2_000;
     let siege = Siege::begin(|settings| {
-        // The pair needs some 600 a second at most.
-        settings.set("limits.sends_per_second_per_session", 1_000).set("queue.max_messages", 100_000);
+        // The pair needs some 300 a second and session at most.
+        settings.set("limits.sends_per_second_per_session", 1_000).set("limits.sends_in_flight", 4_000);
     })
     .await;
     let history = History::new();
@@ -108,27 +109,24 @@ async fn sends_beyond_the_rate_of_a_session_are_rate_limited_and_acks_are_not() 
     let found = answers_while(&mut listener, SENDS, &mut bob).await;
     eprintln!("{found:?}");
     assert!(found["rate_limited"] > 0 && found["accepted"] >= 1_000, "{found:?}");
-    // The time named is enough.
+    // The time named is enough, give or take what others of the same rate took meanwhile.
     let mut speaker = pouring.await.unwrap();
-    let mut tries = 0;
-    loop {
-        let id = format!("again-{tries}");
-        speaker.say(&json!({"type": "send", "id": id, "to": "bob", "body": "later"})).await.unwrap();
-        let Some(answer) = answer_or_delivery(&mut listener, &mut bob).await else { continue };
+    for attempt in 0.. {
+        assert!(attempt < 10, "the time named is never enough");
+        let again = json!({"type": "send", "id": format!("again-{attempt}"), "to": "bob", "body": "later"});
+        speaker.say(&again).await.unwrap();
+        let answer = loop {
+            if let Some(answer) = answer_or_delivery(&mut listener, &mut bob).await {
+                break answer;
+            }
+        };
         if answer["type"] == "accepted" {
             break;
         }
         assert_eq!(answer["code"], "rate_limited", "{answer}");
-        tokio::time::timeout(
-            std::time::Duration::from_millis(answer["retry_after_ms"].as_u64().unwrap()),
-            std::future::pending::<()>(),
-        )
-        .await
-        .unwrap_err();
-        tries += 1;
-        assert!(tries < 10, "the time named is never enough");
+        let due = Instant::now() + Duration::from_millis(answer["retry_after_ms"].as_u64().unwrap());
+        wait::until("the time named", async || (Instant::now() >= due).then_some(())).await;
     }
-    assert!(found.get("overloaded").is_none_or(|count| *count < SENDS));
     history.assert_clean();
     siege.end().await;
 }
@@ -167,7 +165,7 @@ async fn answer_or_delivery(listener: &mut Listener, bob: &mut TestClient) -> Op
 async fn the_sessions_of_a_user_share_its_rate() {
     const EACH: usize = 1_500;
     let siege = Siege::begin(|settings| {
-        settings.set("limits.sends_per_second_per_user", 1_000);
+        settings.set("limits.sends_per_second_per_user", 1_000).set("limits.sends_in_flight", 4_000);
     })
     .await;
     let mut all: BTreeMap<String, usize> = BTreeMap::new();
@@ -180,7 +178,7 @@ async fn the_sessions_of_a_user_share_its_rate() {
             (0..EACH).map(|n| json!({"type": "send", "id": format!("{device}-{n}"), "to": "bob", "body": n})).collect();
         sessions.push((pour(speaker, frames), listener));
     }
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     for (pouring, listener) in &mut sessions {
         for (code, count) in answers(listener, EACH).await {
             *all.entry(code).or_default() += count;
@@ -300,8 +298,16 @@ async fn sessions_that_come_and_go_in_a_storm_leave_nothing_behind() {
     let storm = (0..4).map(|_| async {
         for _ in 0..STORM / 4 {
             // All of them fight over one device.
-            let mut client = TestClient::connect(&siege.daemon, "mallory", "phone").await;
-            client.say(json!({"type": "send", "id": "same", "to": "mallory", "body": 0, "retry": true})).await;
+            let options = Options::of("mallory", "phone");
+            match TestClient::attempt(&siege.daemon.url(), &options).await {
+                Ok(mut client) => {
+                    let again = json!({"type": "send", "id": "same", "to": "mallory", "body": 0, "retry": true});
+                    // Another may have taken over already.
+                    let _gone = client.speaker.say(&again).await.is_err();
+                }
+                Err(Refused::Closed { code, .. }) => assert_eq!(code, 4409),
+                Err(other) => panic!("{other:?}"),
+            }
         }
     });
     futures::future::join_all(storm).await;

@@ -79,3 +79,10 @@ pub async fn is_well(client: &mut TestClient) {
     client.say(serde_json::json!({"type": "ping", "n": 7})).await;
     assert_eq!(client.expect("pong").await["n"], 7);
 }
+
+/// Comes and goes, so that from now on everything is kept for this device.
+pub async fn register(siege: &Siege, options: Options) {
+    let mut client = TestClient::open(&siege.daemon, options).await;
+    client.expect("caught_up").await;
+    client.leave().await;
+}

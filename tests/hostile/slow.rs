@@ -13,12 +13,15 @@ use crate::common::daemon::Settings;
 use crate::common::history::History;
 use crate::common::wait;
 use crate::raw::{FIN, Got, Raw, TEXT, frame};
-use crate::siege::{Siege, get, until_connections};
+use crate::siege::{Siege, get, register, until_connections};
 
 /// Body of a message that soon fills a socket.
 const LARGE_BYTES: usize = 16 * 1024;
 /// A write that takes longer is one that nobody reads.
 const STALL: Duration = Duration::from_millis(500);
+
+/// Short, but long enough for a busy machine not to make the pair look dead.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 fn brisk(settings: &mut Settings) {
     settings.set("gateway.heartbeat", "1s");
@@ -73,7 +76,7 @@ async fn a_client_that_never_reads_is_left_after_two_heartbeats_and_loses_nothin
     let siege = Siege::begin(brisk).await;
     let history = History::new();
     // It is there for the history as well, so that what it is owed is known.
-    TestClient::open(&siege.daemon, Options::of("mallory", "raw").record(&history)).await.leave().await;
+    register(&siege, Options::of("mallory", "raw").record(&history)).await;
     let deaf = Raw::connect_narrow(&siege.daemon).await.enter("mallory").await;
     send_large(&siege, &history, "alice", "mallory", 100).await;
     until_gone(&siege, "mallory").await;
@@ -85,10 +88,7 @@ async fn a_client_that_never_reads_is_left_after_two_heartbeats_and_loses_nothin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_answers_no_ping_is_closed_with_4408() {
-    let siege = Siege::begin(|settings| {
-        settings.set("gateway.heartbeat", "500ms");
-    })
-    .await;
+    let siege = Siege::begin(brisk).await;
     let mut mute = Raw::connect(&siege.daemon).await.enter("mallory").await;
     assert_eq!(mute.close_code().await, Some(4408));
     until_gone(&siege, "mallory").await;
@@ -96,14 +96,16 @@ async fn a_client_that_answers_no_ping_is_closed_with_4408() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_asks_and_never_reads_is_closed_with_4429() {
-    let siege = Siege::begin(|_| ()).await;
+async fn a_client_that_asks_and_never_reads_is_ended() {
+    let siege = Siege::begin(|settings| {
+        settings.set("limits.malformed_frames", 1_000_000);
+    })
+    .await;
+    let (long, name) = ("i".repeat(64), "n".repeat(128));
     let asks = [
-        json!({"type": "ping", "n": 1}),
-        json!({"type": "subscribe"}),
+        json!({"type": "a type that there has never been"}),
         json!({"type": "ack", "seq": 9_007_199_254_740_991_u64}),
-        json!({"type": "send", "id": "not an id", "to": "bob", "body": 0}),
-        json!({"type": "hello"}),
+        json!({"type": "send", "id": long, "to": name, "body": 0, "receipt": true}),
     ];
     for ask in asks {
         let mut deaf = Raw::connect_narrow(&siege.daemon).await.enter("mallory").await;
@@ -113,7 +115,7 @@ async fn a_client_that_asks_and_never_reads_is_closed_with_4429() {
         until_gone(&siege, "mallory").await;
     }
     let overflowed = get(&siege.daemon, "/v1/stats").await["counters"]["sessions_overflowed"].clone();
-    assert_eq!(overflowed, 5);
+    assert_eq!(overflowed, 3);
     siege.end().await;
 }
 
@@ -129,10 +131,11 @@ async fn a_client_that_floods_pings_of_websocket_and_never_reads_is_ended_too() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_acks_gets_a_window_and_no_more_and_its_queue_has_an_end() {
-    const QUEUE: usize = 200;
+    const QUEUE: usize = 100;
+    const WINDOW: usize = 8;
     let siege = Siege::begin(|settings| {
         brisk(settings);
-        settings.set("limits.window", 8).set("queue.max_messages", QUEUE as i64);
+        settings.set("limits.window", WINDOW as i64).set("queue.max_messages", QUEUE as i64);
     })
     .await;
     let history = History::new();
@@ -140,28 +143,22 @@ async fn a_client_that_never_acks_gets_a_window_and_no_more_and_its_queue_has_an
     idle.expect("caught_up").await;
     let mut alice = TestClient::open(&siege.daemon, Options::of("alice", "phone").record(&history)).await;
     alice.expect("caught_up").await;
-    for n in 0..QUEUE {
-        alice.send("mallory", &format!("m{n}"), n).await;
-        alice.expect("accepted").await;
-    }
-    for n in 0..20 {
-        alice.send("mallory", &format!("over{n}"), n).await;
-        let refused = alice.expect("rejected").await;
-        assert_eq!(refused["code"], "queue_full", "{refused}");
-        assert!(refused["retry_after_ms"].is_u64(), "{refused}");
-    }
+    let filling = tokio::spawn(fill(alice, QUEUE));
     let mut last = 0;
-    for _ in 0..8 {
+    for _ in 0..WINDOW {
         last = idle.expect("message").await["seq"].as_u64().unwrap();
     }
-    // Several heartbeats later it is still there, for it answers pings, and has got nothing more.
-    let mut mute = Raw::connect(&siege.daemon).await.enter("mute").await;
-    assert_eq!(mute.close_code().await, Some(4408));
-    idle.say(json!({"type": "ping"})).await;
-    idle.expect("pong").await;
+    // It answers pings, so it stays; but it gets nothing more, however full its queue.
+    let mut filled = filling;
+    let mut alice = tokio::select! {
+        alice = &mut filled => alice.unwrap(),
+        heard = idle.listener.next() => panic!("{heard:?} beyond the window"),
+    };
+    let heard = idle.listener.next_within(3 * HEARTBEAT).await;
+    assert!(heard.is_none(), "{heard:?} beyond the window");
     // As soon as it acknowledges everything flows.
     idle.ack(last).await;
-    for _ in 8..QUEUE {
+    for _ in WINDOW..QUEUE {
         let message = idle.expect("message").await;
         idle.ack(message["seq"].as_u64().unwrap()).await;
     }
@@ -169,12 +166,32 @@ async fn a_client_that_never_acks_gets_a_window_and_no_more_and_its_queue_has_an
         (get(&siege.daemon, "/v1/queues/mallory").await["messages"] == 0).then_some(())
     })
     .await;
-    alice.send("mallory", "again", "room").await;
-    let message = idle.expect("message").await;
-    idle.ack(message["seq"].as_u64().unwrap()).await;
-    alice.expect("accepted").await;
     history.assert_clean();
+    // There is room again.
+    let again = json!({"from": "alice", "to": "mallory", "id": "again", "body": "room"});
+    let (sent, _) = tokio::join!(siege.daemon.admin_with("POST", "/v1/messages", &again), async {
+        let message = idle.expect("message").await;
+        idle.say(json!({"type": "ack", "seq": message["seq"]})).await;
+    });
+    assert_eq!(sent.0, 200, "{}", sent.1);
     siege.end().await;
+}
+
+/// Sends `mallory` as many messages as her queue takes, and then some.
+async fn fill(mut alice: TestClient, count: usize) -> TestClient {
+    for n in 0..count {
+        alice.send("mallory", &format!("m{n}"), n).await;
+    }
+    for _ in 0..count {
+        assert_eq!(alice.recv().await["type"], "accepted");
+    }
+    for n in 0..20 {
+        alice.send("mallory", &format!("over{n}"), n).await;
+        let refused = alice.expect("rejected").await;
+        assert_eq!(refused["code"], "queue_full", "{refused}");
+        assert!(refused["retry_after_ms"].is_u64(), "{refused}");
+    }
+    alice
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,11 +223,14 @@ async fn a_crowd_that_never_reads_holds_up_nobody() {
 async fn a_sender_that_never_reads_its_answers_loses_the_session_and_nothing_else() {
     let siege = Siege::begin(brisk).await;
     let mut deaf = Raw::connect_narrow(&siege.daemon).await.enter("mallory").await;
+    // Long names make long answers.
+    let bob = "b".repeat(128);
     let mut sent = 0;
     wait::until("the end of the session", async || {
         let burst: Vec<u8> = (0..200)
             .flat_map(|n| {
-                let send = json!({"type": "send", "id": format!("m{}", sent + n), "to": "bob", "body": sent + n});
+                let id = format!("{:0>64}", sent + n);
+                let send = json!({"type": "send", "id": id, "to": bob, "body": sent + n});
                 frame(FIN | TEXT, send.to_string().as_bytes())
             })
             .collect();
@@ -221,8 +241,8 @@ async fn a_sender_that_never_reads_its_answers_loses_the_session_and_nothing_els
     .await;
     until_gone(&siege, "mallory").await;
     // What was taken is in order and complete up to where it ends, though its sender never read a word.
-    let waiting = get(&siege.daemon, "/v1/queues/bob").await["messages"].as_u64().unwrap();
-    let mut bob = TestClient::connect(&siege.daemon, "bob", "phone").await;
+    let waiting = get(&siege.daemon, &format!("/v1/queues/{bob}")).await["messages"].as_u64().unwrap();
+    let mut bob = TestClient::connect(&siege.daemon, &bob, "phone").await;
     let mut before = None;
     for _ in 0..waiting {
         let message = bob.expect("message").await;
@@ -237,10 +257,7 @@ async fn a_sender_that_never_reads_its_answers_loses_the_session_and_nothing_els
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_trickle_in_are_signs_of_life_and_cost_one_frame() {
-    let siege = Siege::begin(|settings| {
-        settings.set("gateway.heartbeat", "300ms");
-    })
-    .await;
+    let siege = Siege::begin(brisk).await;
     let mut slow = Raw::connect(&siege.daemon).await.enter("mallory").await;
     let bytes = frame(FIN | TEXT, br#"{"type":"ping","n":3}"#);
     let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));
