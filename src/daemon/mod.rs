@@ -192,10 +192,11 @@ impl Daemon {
 
 /// Runs the daemon until a signal, printing where it listens. A second signal ends it at once.
 pub async fn serve(config: Config) -> Result<(), DaemonError> {
-    let signals = stop::Signals::catch().map_err(DaemonError::Signals)?;
+    let stop = Arc::new(Notify::new());
+    stop::heed_signals(stop.clone()).map_err(DaemonError::Signals)?;
     let daemon = Daemon::start(config).await?;
     stop::greet(&daemon);
-    daemon.run(signals.first()).await
+    daemon.run(stop.notified()).await
 }
 
 async fn close_store(writer: &Writer, clean: bool) -> Result<(), DaemonError> {

@@ -15,6 +15,8 @@ use crate::store::reader::Reader;
 const DUE_USERS_MAX: usize = 256;
 /// How often the store is asked what is due.
 const DUE_EVERY: Duration = Duration::from_secs(5);
+/// How soon it is asked again when there was more than could be looked at.
+const DUE_AGAIN: Duration = Duration::from_millis(200);
 /// How often the two clocks are compared.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// A wall clock that moves this much against the monotonic one has stepped, in milliseconds.
@@ -41,8 +43,9 @@ pub(super) fn spawn(
 
 /// Brings users of whom something has expired before their owners.
 async fn watch_due(router: Router, reader: Reader, clock: Clock, paused: Arc<AtomicBool>) {
+    let mut pause = DUE_EVERY;
     loop {
-        tokio::time::sleep(DUE_EVERY).await;
+        tokio::time::sleep(pause).await;
         if paused.load(Ordering::Relaxed) {
             continue;
         }
@@ -51,6 +54,7 @@ async fn watch_due(router: Router, reader: Reader, clock: Clock, paused: Arc<Ato
             tracing::error!("the store cannot be asked what is due");
             continue;
         };
+        pause = if due.len() < DUE_USERS_MAX { DUE_EVERY } else { DUE_AGAIN };
         for (user, at_ms) in due {
             if router.ask(&user, Command::Due { user: user.clone(), at_ms }).await.is_err() {
                 return;

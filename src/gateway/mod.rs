@@ -106,7 +106,7 @@ impl Gateway {
         let shared = Shared {
             auth,
             bounds: Arc::new(outbox::Bounds::new(&config)),
-            rates: pace::Rates::new(&config.limits),
+            rates: pace::Rates::new(&config.limits, config.presence.max_watched),
             users: Arc::default(),
             handshakes: pace::Handshakes::new(config.limits.max_handshakes),
             refusals: Arc::new(Semaphore::new(listener::REFUSALS_MAX)),

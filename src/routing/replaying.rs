@@ -92,6 +92,7 @@ impl User {
     /// Out of the inbox on disk; whoever has it in flight removes nothing any more.
     pub fn take_out(&mut self, message: &Arc<Message>, core: &mut Core) {
         self.outgoing.ops.push(Op::Remove { seq: message.seq, bytes: message.weight() });
+        self.inbox.taken_out += 1;
         self.inbox.leaving.insert(message.seq, false);
         self.inbox.devices.iter_mut().for_each(|device| device.mark_gone(message.seq));
         core.act(Effect::Outstanding { from: message.from.clone(), waits: false });
@@ -103,6 +104,7 @@ impl User {
             return false;
         }
         core.metrics.corrupt.inc();
+        self.inbox.taken_out += 1;
         self.inbox.leaving.insert(seq, false);
         self.outgoing.ops.push(Op::Remove { seq, bytes });
         let letter = DeadLetter {
