@@ -73,7 +73,10 @@ fn fill(path: &Path, wanted: u64) {
             let message = message(Seq(first + n), n);
             tallies[user] = tallies[user].plus(message.weight());
             let (tally, ticket) = (tallies[user], Ticket::default());
-            Write { user: users[user].clone(), what: What::Append { message: Arc::new(message), tally, digest: n, ticket } }
+            Write {
+                user: users[user].clone(),
+                what: What::Append { message: Arc::new(message), tally, digest: n, ticket },
+            }
         });
         writer.submit(0, writes.collect());
         under_way += 1;
