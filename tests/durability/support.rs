@@ -1,16 +1,11 @@
 //! What several of these tests do: registering devices, asking for answers, reading what operators see.
 //! Must never hide a frame: each helper says what has to come next.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use super::common::client::{Heard, Options, TestClient};
+use super::common::client::{Options, TestClient};
 use super::common::daemon::Daemon;
 use super::common::history::History;
-
-/// Long enough for something that must not come to have come.
-pub const QUIET: Duration = Duration::from_millis(150);
 
 /// Registers a device that then goes away.
 pub async fn register(daemon: &Daemon, history: &History, user: &str, device: &str) {
@@ -61,15 +56,6 @@ pub async fn receive(client: &mut TestClient, id: &str, redelivered: bool) -> u6
     assert_eq!(message["id"], id, "{message}");
     assert_eq!(message["redelivered"] == true, redelivered, "{message}");
     message["seq"].as_u64().unwrap()
-}
-
-/// Nothing comes.
-pub async fn hears_nothing(client: &mut TestClient) {
-    match client.listener.next_within(QUIET).await {
-        None => {}
-        Some(Heard::Frame(frame)) => panic!("nothing should have come, but {frame}"),
-        Some(end) => panic!("nothing should have come, but {end:?}"),
-    }
 }
 
 /// The dead-letter list, bodies included.

@@ -10,9 +10,9 @@ use super::common::client::{Options, TestClient};
 use super::common::daemon::Daemon;
 use super::common::history::History;
 use super::common::wait;
-use super::support::{accepted, dead_letters, enter, receive, register, say, send, waiting};
+use super::support::{accepted, dead_letters, enter, metric, receive, register, say, send, waiting};
 
-const TTL: Duration = Duration::from_millis(100);
+const TTL: Duration = Duration::from_millis(400);
 
 #[tokio::test]
 async fn what_waited_too_long_is_a_dead_letter() {
@@ -49,27 +49,67 @@ async fn what_is_in_flight_does_not_expire() {
         settings.set("queue.expiry_grace", "0s");
     })
     .await;
+    register(&daemon, &history, "bob", "laptop").await;
+    let mut phone = enter(&daemon, &history, "bob", "phone").await;
+    let mut alice = enter(&daemon, &history, "alice", "chat").await;
+    let seq = accepted(&say(&mut alice, short_lived("m1", "on its way")).await, true);
+    assert_eq!(receive(&mut phone, "m1", false).await, seq);
+    time_passes().await;
+    // The other device reads the inbox now: what one device is just being given, it is given as well.
+    let mut laptop = TestClient::open(&daemon, Options::of("bob", "laptop").record(&history)).await;
+    assert_eq!(receive(&mut laptop, "m1", false).await, seq);
+    laptop.expect("caught_up").await;
+    phone.ack(seq).await;
+    laptop.ack(seq).await;
+    wait::until("the inbox to be empty", async || (waiting(&daemon, "bob").await == 0).then_some(())).await;
+    assert_eq!(dead_letters(&daemon).await.len(), 0);
+    history.assert_clean();
+}
+
+#[tokio::test]
+async fn a_device_that_came_later_does_not_count_as_having_had_it() {
+    let history = History::new();
+    let daemon = Daemon::start(|settings| {
+        settings.set("queue.expiry_grace", "0s");
+    })
+    .await;
     register(&daemon, &history, "bob", "phone").await;
     let mut alice = enter(&daemon, &history, "alice", "chat").await;
-    accepted(&say(&mut alice, short_lived("m1", "just in time")).await, true);
-    let mut bob = TestClient::open(&daemon, Options::of("bob", "phone").record(&history)).await;
-    match bob.recv().await {
-        frame if frame["type"] == "message" => {
-            let seq = frame["seq"].as_u64().unwrap();
-            bob.expect("caught_up").await;
-            time_passes().await;
-            // Beside it another device reads the inbox, and finds it expired: it is left alone.
-            bob.ack(seq).await;
-            wait::until("the inbox to be empty", async || (waiting(&daemon, "bob").await == 0).then_some(())).await;
-            assert_eq!(dead_letters(&daemon).await.len(), 0);
-        }
-        // The machine was so slow that it had expired before: then it must be a dead letter.
-        _ => {
-            wait::until("the dead letter", async || (dead_letters(&daemon).await.len() == 1).then_some(())).await;
-            daemon.record_dead_letters(&history).await;
-        }
-    }
+    accepted(&say(&mut alice, short_lived("m1", "for the phone alone")).await, true);
+    // It begins behind the message, which it was never meant to have.
+    register(&daemon, &history, "bob", "laptop").await;
+    time_passes().await;
+    enter(&daemon, &history, "bob", "phone").await;
+    let letters = async || (!dead_letters(&daemon).await.is_empty()).then_some(());
+    wait::until("the dead letter of what nobody had", letters).await;
+    daemon.record_dead_letters(&history).await;
     history.assert_clean();
+}
+
+#[tokio::test]
+async fn once_a_device_has_had_it_its_expiry_is_only_counted() {
+    let history = History::new();
+    let daemon = Daemon::start(|settings| {
+        settings.set("queue.expiry_grace", "0s");
+    })
+    .await;
+    register(&daemon, &history, "bob", "laptop").await;
+    let mut phone = enter(&daemon, &history, "bob", "phone").await;
+    let mut alice = enter(&daemon, &history, "alice", "chat").await;
+    accepted(&say(&mut alice, short_lived("m1", "seen on the phone")).await, true);
+    let seq = receive(&mut phone, "m1", false).await;
+    phone.ack(seq).await;
+    time_passes().await;
+    wait::until("the phone's ack to count", async || {
+        let (_, user) = daemon.admin("GET", "/v1/users/bob").await;
+        let devices = user["devices"].as_array()?;
+        devices.iter().any(|device| device["cursor"] == seq).then_some(())
+    })
+    .await;
+    enter(&daemon, &history, "bob", "laptop").await;
+    wait::until("the inbox to be empty", async || (waiting(&daemon, "bob").await == 0).then_some(())).await;
+    assert_eq!(metric(&daemon, "doorstep_expired_total").await, 1);
+    assert_eq!(dead_letters(&daemon).await.len(), 0);
 }
 
 #[tokio::test]
