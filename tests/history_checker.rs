@@ -251,6 +251,24 @@ fn a_second_delivery_to_a_device_must_be_marked() {
 }
 
 #[test]
+fn a_session_that_is_being_replaced_may_be_read_late_but_only_one_delivery_goes_unmarked() {
+    for marked in [true, false] {
+        let Scene { history, alice, bob } = scene();
+        let newer = attach(&history, "bob", "phone", 0);
+        stored(&alice, "a", 1);
+        if marked {
+            redeliver(&newer, "a", 1);
+        } else {
+            deliver(&newer, "a", 1);
+        }
+        // Sent before, read after.
+        deliver(&bob, "a", 1);
+        let unmarked = Fault::UnmarkedDuplicate { message: text("alice→bob a"), device: text("bob/phone") };
+        assert_eq!(faults(&history), if marked { vec![] } else { vec![unmarked] });
+    }
+}
+
+#[test]
 fn caught_up_comes_after_the_backlog_and_only_once() {
     let Scene { history, alice, bob } = scene();
     bob.ended();

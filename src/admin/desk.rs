@@ -49,6 +49,8 @@ pub struct AdminDesk {
     /// Set by whoever sends `Command::PauseExpiry(true)`; cleared here by an operator.
     pub expiry_paused: Arc<AtomicBool>,
     pub clock: Clock,
+    /// No version of anybody's presence is below: what was told before the start is out of date.
+    pub presence_floor: u64,
     /// Wall time of the daemon's start, milliseconds since the Unix epoch.
     pub started_ms: u64,
 }

@@ -67,10 +67,13 @@ impl Clerk {
     pub(super) async fn user(&self, user: UserId) -> Answer {
         let page = match self.user_in_memory(&user).await? {
             Some(view) => page_of_view(view),
-            None => page_of_loaded(self.load(&user).await?, &user),
+            None => {
+                let loaded = self.load(&user).await?;
+                page_of_loaded(&loaded, self.offline(&loaded, &user))
+            }
         };
-        let known = !page.devices.is_empty() || page.backlog_messages > 0 || page.presence.version > 0;
-        if known { json(&page) } else { Err(nobody(&user)) }
+        let seen = page.presence.last_seen_ms.is_some() || page.presence.version > self.desk.presence_floor;
+        if seen || !page.devices.is_empty() || page.backlog_messages > 0 { json(&page) } else { Err(nobody(&user)) }
     }
 
     pub(super) async fn forget_device(&self, user: UserId, device: DeviceId) -> Answer {
@@ -96,7 +99,19 @@ impl Clerk {
         // Offline, or invisible, which must look the same: both ways tell the frozen `last_seen_ms`.
         match self.user_in_memory(&user).await? {
             Some(view) => Ok(view.presence),
-            None => Ok(offline(&self.load(&user).await?, &user)),
+            None => Ok(self.offline(&self.load(&user).await?, &user)),
+        }
+    }
+
+    /// The presence of a user who is not in memory, as its owner would tell it.
+    fn offline(&self, loaded: &LoadedUser, user: &UserId) -> PresenceInfo {
+        let record = &loaded.record;
+        PresenceInfo {
+            user: user.clone(),
+            state: PresenceState::Offline,
+            text: None,
+            last_seen_ms: (record.last_seen_ms > 0).then_some(record.last_seen_ms),
+            version: record.presence_version.max(self.desk.presence_floor),
         }
     }
 
@@ -132,7 +147,7 @@ fn page_of_view(view: UserView) -> UserPage {
     }
 }
 
-fn page_of_loaded(loaded: LoadedUser, user: &UserId) -> UserPage {
+fn page_of_loaded(loaded: &LoadedUser, presence: PresenceInfo) -> UserPage {
     let last = loaded.last.map(|(_, tally)| tally);
     let devices: Vec<_> = loaded.devices.iter().map(|device| DeviceLine::of_loaded(device, last)).collect();
     // Quotas judge the least-behind device; without any, all that lies there is behind.
@@ -146,8 +161,8 @@ fn page_of_loaded(loaded: LoadedUser, user: &UserId) -> UserPage {
         (None, _, _) => (0, 0),
     };
     UserPage {
-        user: user.clone(),
-        presence: offline(&loaded, user),
+        user: presence.user.clone(),
+        presence,
         own_state: PresenceState::Offline,
         last_assigned: loaded.last.map(|(seq, _)| seq),
         backlog_messages,
@@ -155,17 +170,6 @@ fn page_of_loaded(loaded: LoadedUser, user: &UserId) -> UserPage {
         watchers: 0,
         devices,
         sessions: Vec::new(),
-    }
-}
-
-fn offline(loaded: &LoadedUser, user: &UserId) -> PresenceInfo {
-    let record = &loaded.record;
-    PresenceInfo {
-        user: user.clone(),
-        state: PresenceState::Offline,
-        text: None,
-        last_seen_ms: (record.last_seen_ms > 0).then_some(record.last_seen_ms),
-        version: record.presence_version,
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::config::parse_duration;
 use crate::ids::{DeviceId, UserId};
 
-use super::CliError;
+use super::{CliError, Global};
 use lane::Lane;
 use ledger::Faults;
 use pair::{Pair, Plan};
@@ -51,9 +51,9 @@ pub struct BenchArgs {
     /// How long to run before measuring
     #[arg(long, default_value = "1s", value_parser = duration)]
     warmup: Duration,
-    /// Where the router listens
-    #[arg(long, default_value = "ws://127.0.0.1:7400/v1/connect")]
-    url: String,
+    /// Where the router listens [default: gateway.listen of the configuration]
+    #[arg(long)]
+    url: Option<String>,
     /// Fail unless everything accepted arrived once and in order, and every send was answered
     #[arg(long)]
     verify: bool,
@@ -67,8 +67,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// When there is no router, when it closes a connection, or, with `--verify`, when it broke its word.
-pub async fn run(args: BenchArgs, json: bool) -> Result<(), CliError> {
-    let pairs = connect_all(&args).await?;
+pub(super) async fn run(global: &Global, args: BenchArgs) -> Result<(), CliError> {
+    let url = global.url(args.url.clone())?;
+    let pairs = connect_all(&args, &url).await?;
     let tally = Arc::new(Mutex::new(Tally::new()?));
     let plan = Plan::starting_now(&args);
     let mut running = JoinSet::new();
@@ -77,7 +78,7 @@ pub async fn run(args: BenchArgs, json: bool) -> Result<(), CliError> {
     }
     let faults = watch(running, &tally, plan).await?;
     let report = Report::new(&args, &tally, faults);
-    let text = if json { report.json() } else { report.table() };
+    let text = if global.json { report.json() } else { report.table() };
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").map_err(|error| CliError::new(format!("cannot write: {error}")))?;
     match args.verify && report.faults != Faults::default() {
@@ -87,23 +88,23 @@ pub async fn run(args: BenchArgs, json: bool) -> Result<(), CliError> {
 }
 
 /// Names are fresh for every run, so that nothing of an earlier one is in the way.
-async fn connect_all(args: &BenchArgs) -> Result<Vec<Pair>, CliError> {
+async fn connect_all(args: &BenchArgs, url: &str) -> Result<Vec<Pair>, CliError> {
     let run = ulid::Ulid::r#gen().to_string().to_lowercase();
     let numbers: Vec<u32> = (0..args.pairs).collect();
     let mut pairs = Vec::with_capacity(numbers.len());
     for some in numbers.chunks(CONNECTING_MAX) {
-        pairs.extend(try_join_all(some.iter().map(|n| connect_pair(args, &run, *n))).await?);
+        pairs.extend(try_join_all(some.iter().map(|n| connect_pair(args, url, &run, *n))).await?);
     }
     Ok(pairs)
 }
 
-async fn connect_pair(args: &BenchArgs, run: &str, n: u32) -> Result<Pair, CliError> {
+async fn connect_pair(args: &BenchArgs, url: &str, run: &str, n: u32) -> Result<Pair, CliError> {
     let name =
         |role: &str| UserId::new(&format!("bench-{run}-{role}-{n}")).map_err(|error| CliError::new(error.to_string()));
     let device = DeviceId::new("bench").map_err(|error| CliError::new(error.to_string()))?;
     let (from, to) = (name("from")?, name("to")?);
-    let receiver = Lane::connect(&args.url, &to, &device).await?;
-    let sender = Lane::connect(&args.url, &from, &device).await?;
+    let receiver = Lane::connect(url, &to, &device).await?;
+    let sender = Lane::connect(url, &from, &device).await?;
     Ok(Pair::new(sender, receiver, &to, args))
 }
 

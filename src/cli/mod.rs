@@ -92,6 +92,14 @@ impl Global {
             None => Ok(AdminSocket::new(config::load(self.config.as_deref())?.admin.socket)),
         }
     }
+
+    /// Where the router listens: as said to the command, or as configured.
+    fn url(&self, said: Option<String>) -> Result<String, CliError> {
+        match said {
+            Some(url) => Ok(url),
+            None => Ok(config::url(config::load(self.config.as_deref())?.gateway.listen)),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -154,8 +162,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
     let global = &cli.global;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(global.config.as_deref()),
-        Command::Chat(args) => wait(chat::run(args)),
-        Command::Bench(args) => wait(bench::run(args, global.json)),
+        Command::Chat(args) => wait(chat::run(global, args)),
+        Command::Bench(args) => wait(bench::run(global, args)),
         Command::Stats => wait(stats::run(global)),
         Command::Health => wait(health::run(global)),
         Command::Users(args) => wait(users::list(global, args)),

@@ -119,6 +119,8 @@ pub struct Core {
     pub draining: bool,
     /// Seqs up to here may have been pushed before an unclean stop.
     pub maybe_pushed_upto: Seq,
+    /// Everything that was given out before this start is at or below.
+    pub floor: Seq,
     pub metrics: Arc<Metrics>,
     started_us: u64,
     last_token: u64,
@@ -139,6 +141,7 @@ impl Core {
             total_bytes: 0,
             expiry_paused: boot.clock_went_back,
             draining: false,
+            floor: boot.floor,
             maybe_pushed_upto: boot.maybe_pushed_upto.unwrap_or(Seq::ZERO),
             metrics,
             started_us: now.us,

@@ -323,7 +323,9 @@ impl User {
     pub fn ack(&mut self, session: SessionId, seq: Seq, core: &mut Core) {
         let Some((at, device)) = self.inbox.device_with(session) else { return };
         let Some(attached) = device.session.as_mut() else { return };
-        if seq > attached.pushed {
+        // At or below the cursor it says nothing new, also in a session that was pushed nothing yet: there
+        // `caught_up` names the cursor, and a client may acknowledge what it was told.
+        if seq > attached.pushed.max(device.cursor) {
             let handle = attached.handle.clone();
             return core.act(Effect::Error(handle, Code::BadRequest, "nothing that high was pushed in this session"));
         }
@@ -332,9 +334,10 @@ impl User {
         if let Some(last) = covered.last() {
             device.advance(seq, last.tally);
         }
-        // Before anything is settled: what is still pending now was never on disk.
-        self.remove_handed_over(&covered, core);
+        // Before settling: what is settled by this very ack was never on disk.
+        let on_disk = self.inbox.settled_upto();
         self.settle(core);
+        self.remove_handed_over(&covered, on_disk, core);
         self.inbox.pump(at, &self.name, core);
     }
 
@@ -343,16 +346,15 @@ impl User {
         self.memory_only += self.inbox.settle(&self.name, core) as usize;
     }
 
-    /// Of what a device has just acknowledged, whatever nobody lacks any more leaves the disk. What is
-    /// still pending is not there yet: its commit report decides.
-    fn remove_handed_over(&mut self, covered: &[super::device::InFlight], core: &mut Core) {
+    /// Of what a device has just acknowledged, whatever nobody lacks any more leaves the disk, if it was
+    /// at or below `on_disk` and so there. What was pending then is not: its commit report decides.
+    fn remove_handed_over(&mut self, covered: &[super::device::InFlight], on_disk: Seq, core: &mut Core) {
         let Some(upto) = self.inbox.handed_over_upto() else { return };
-        let on_disk = self.inbox.settled_upto();
         for flight in covered.iter().filter(|flight| !flight.gone && flight.message.seq <= upto.min(on_disk)) {
             self.inbox.removals.push((flight.message.seq, flight.message.weight()));
             core.act(Effect::Outstanding { from: flight.message.from.clone(), waits: false });
         }
-        self.inbox.front = self.inbox.front.max(upto.min(on_disk));
+        self.inbox.front = self.inbox.front.max(upto.min(self.inbox.settled_upto()));
     }
 
     pub fn send_ephemeral(&mut self, ephemeral: &Ephemeral, core: &mut Core) {

@@ -64,8 +64,9 @@ impl User {
         core.timers.wait(Kind::Look, &name, core.now.us);
         core.metrics.users_loaded.inc();
         let mut record = loaded.record.clone();
-        // Watchers may have seen any version that was given out before an unclean stop.
-        record.presence_version = record.presence_version.max(core.maybe_pushed_upto.0);
+        // Whoever was there when the router stopped, however it stopped, is not there now, and the version
+        // on disk may be the one under which watchers learned that they were.
+        record.presence_version = record.presence_version.max(core.floor.0);
         Self {
             inbox: load_inbox(&loaded, core),
             name,

@@ -217,6 +217,7 @@ impl House {
             config,
             expiry_paused: expiry_paused.clone(),
             clock,
+            presence_floor: 0,
             started_ms: clock.now().wall_ms,
         };
         let socket = home.path().join("run/doorstep.sock");

@@ -133,13 +133,23 @@ fn placed_twice(facts: &Facts<'_>, key: &Key) -> Option<Fault> {
     Some(Fault::PlacedTwice { message: key.to_string(), stored, again })
 }
 
-/// What a device has had before says so.
+/// What a device has had before says so. While a session replaces another both may still be read from,
+/// so what was read first need not have been sent first; but of all the times only one goes unmarked, and
+/// none in a session that said hello after another one had had the message.
 fn duplicates(facts: &Facts<'_>, faults: &mut Vec<Fault>) {
-    let mut known: HashSet<(usize, &Key)> = HashSet::new();
-    for Delivery { registration, key, redelivered, .. } in &facts.deliveries {
-        if !known.insert((*registration, key)) && !redelivered {
-            let device = device_name(facts, *registration);
-            faults.push(Fault::UnmarkedDuplicate { message: key.to_string(), device });
+    let mut first: HashMap<(usize, &Key), &Delivery> = HashMap::new();
+    let mut unmarked: HashSet<(usize, &Key)> = HashSet::new();
+    for delivery in &facts.deliveries {
+        let place = (delivery.registration, &delivery.key);
+        let first = *first.entry(place).or_insert(delivery);
+        if delivery.redelivered {
+            continue;
+        }
+        let hello = facts.sessions[delivery.session].hello;
+        let had_before = first.at < hello.0 || (first.at < delivery.at && first.session == delivery.session);
+        if !unmarked.insert(place) || had_before {
+            let device = device_name(facts, delivery.registration);
+            faults.push(Fault::UnmarkedDuplicate { message: delivery.key.to_string(), device });
         }
     }
 }

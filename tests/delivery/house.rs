@@ -1,0 +1,155 @@
+//! A daemon within the test's own process, on a store that the test holds in its hand.
+//! Must never be used where a real process would do: what is tested there is one step further from life.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex};
+
+use doorstep::clock;
+use doorstep::config::Config;
+use doorstep::daemon::{Daemon, DaemonError};
+use doorstep::store::StoreError;
+use doorstep::store::engine::{Change, Engine, KeyRange, Keyspace, Order, Visitor};
+use doorstep::store::memory::MemoryEngine;
+use doorstep::store::writer::Cellar;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::common::client::{Options, Refused, TestClient};
+use crate::common::wait;
+
+pub struct House {
+    url: String,
+    stop: oneshot::Sender<()>,
+    run: JoinHandle<Result<(), DaemonError>>,
+    _dir: TempDir,
+}
+
+impl House {
+    pub async fn start(engine: Arc<dyn Engine>, configure: impl FnOnce(&mut Config)) -> Self {
+        let dir = tempfile::Builder::new().prefix("doorstep-").tempdir().unwrap();
+        let mut config = Config::default();
+        config.gateway.listen = "127.0.0.1:0".parse().unwrap();
+        config.admin.socket = dir.path().join("doorstep.sock");
+        configure(&mut config);
+        config.check().unwrap();
+        let daemon = Daemon::start_with(config, move |store, queue, metrics| {
+            Cellar::open_on(engine, store, queue, metrics, clock::wall_us() / 1000)
+        });
+        let daemon = daemon.await.unwrap();
+        let url = format!("ws://{}/v1/connect", daemon.address());
+        let (stop, stopped) = oneshot::channel();
+        let run = tokio::spawn(daemon.run(async {
+            // Dropped or told: either way the test is over.
+            let _dropped = stopped.await.is_err();
+        }));
+        Self { url, stop, run, _dir: dir }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub async fn open(&self, options: Options) -> TestClient {
+        match self.attempt(&options).await {
+            Ok(client) => client,
+            Err(refused) => panic!("{options:?} was not welcomed: {refused:?}"),
+        }
+    }
+
+    pub async fn attempt(&self, options: &Options) -> Result<TestClient, Refused> {
+        TestClient::attempt(&self.url, options).await
+    }
+
+    /// An orderly stop.
+    pub async fn end(self) {
+        self.stop.send(()).unwrap();
+        wait::within("the daemon's end", self.run).await.unwrap().unwrap();
+    }
+}
+
+/// An engine whose reads of inboxes wait, each until it is let go. Everything else is as in memory.
+pub struct HeldReads {
+    inner: Arc<MemoryEngine>,
+    held: Mutex<Held>,
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct Held {
+    holding: bool,
+    /// Reads that came while holding; each has its number, from 1 on.
+    come: usize,
+    let_go: HashSet<usize>,
+}
+
+impl HeldReads {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { inner: MemoryEngine::new(), held: Mutex::default(), moved: Condvar::new() })
+    }
+
+    /// From now on reads of inboxes wait.
+    pub fn hold(&self) {
+        *self.held.lock().unwrap() = Held { holding: true, ..Held::default() };
+    }
+
+    /// Returns when `count` reads have come since [`Self::hold`].
+    pub async fn until_come(&self, count: usize) {
+        let what = format!("read {count} to be held");
+        wait::until(&what, async || (self.held.lock().unwrap().come >= count).then_some(())).await;
+    }
+
+    pub fn let_go(&self, number: usize) {
+        self.held.lock().unwrap().let_go.insert(number);
+        self.moved.notify_all();
+    }
+
+    pub fn let_all_go(&self) {
+        self.held.lock().unwrap().holding = false;
+        self.moved.notify_all();
+    }
+
+    fn wait_in_line(&self) {
+        let mut held = self.held.lock().unwrap();
+        if held.holding {
+            held.come += 1;
+            let number = held.come;
+            drop(self.moved.wait_while(held, |held| held.holding && !held.let_go.contains(&number)).unwrap());
+        }
+    }
+}
+
+impl Engine for HeldReads {
+    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.inner.commit(changes)
+    }
+
+    fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.get(keyspace, key)
+    }
+
+    fn scan(
+        &self,
+        keyspace: Keyspace,
+        range: &KeyRange,
+        order: Order,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), StoreError> {
+        if keyspace == Keyspace::Inbox {
+            self.wait_in_line();
+        }
+        self.inner.scan(keyspace, range, order, visit)
+    }
+
+    fn clear(&self, keyspace: Keyspace) -> Result<(), StoreError> {
+        self.inner.clear(keyspace)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.inner.disk_bytes()
+    }
+
+    fn disk_free(&self) -> Result<u64, StoreError> {
+        self.inner.disk_free()
+    }
+}

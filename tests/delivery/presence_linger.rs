@@ -1,0 +1,117 @@
+//! Goal: who changes networks does not flicker: watchers hear `offline` only when the linger is over, at
+//! once when the client closed with 1000, and never when it was back in time. Routing never lingers.
+//! Method: a linger far longer than the test, where nothing may be heard, and a short one that must pass.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::common::client::TestClient;
+use crate::common::daemon::Daemon;
+use crate::exchange::{accepted, expect_silence};
+use crate::roster::{at_the_side_door, hear, last_seen_ms, now_ms, online, version, watch};
+
+async fn lingering(linger: &str) -> Daemon {
+    Daemon::start(|settings| {
+        settings.set("presence.linger", linger);
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_absence_is_not_seen() {
+    let daemon = lingering("10m").await;
+    let mut wendy = TestClient::connect(&daemon, "wendy", "phone").await;
+    wendy.expect("caught_up").await;
+    let bob = TestClient::connect(&daemon, "bob", "phone").await;
+    let before = watch(&mut wendy, "bob").await;
+    assert_eq!(before["state"], "online");
+
+    drop(bob);
+    until_detached(&daemon, "bob").await;
+    expect_silence(&mut wendy).await;
+    assert_eq!(at_the_side_door(&daemon, "bob").await, before, "the side door sees what watchers see");
+    let mut bob = TestClient::connect(&daemon, "bob", "phone").await;
+    expect_silence(&mut wendy).await;
+    assert_eq!(watch(&mut wendy, "bob").await, before, "nothing has changed");
+    bob.say(json!({"type": "status", "state": "online", "text": "back"})).await;
+    let after = hear(&mut wendy, "bob").await;
+    assert_eq!((&after["state"], &after["text"]), (&"online".into(), &"back".into()));
+    assert!(version(&after) > version(&before));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_longer_absence_is_seen_when_the_linger_is_over() {
+    const LINGER: Duration = Duration::from_millis(400);
+    let daemon = lingering("400ms").await;
+    let mut wendy = TestClient::connect(&daemon, "wendy", "phone").await;
+    wendy.expect("caught_up").await;
+    let bob = TestClient::connect(&daemon, "bob", "phone").await;
+    let before = watch(&mut wendy, "bob").await;
+    let (gone, gone_ms) = (Instant::now(), now_ms());
+    drop(bob);
+    let offline = hear(&mut wendy, "bob").await;
+    assert_eq!(offline["state"], "offline");
+    assert!(gone.elapsed() >= LINGER, "told after {:?}", gone.elapsed());
+    assert!(version(&offline) > version(&before) && last_seen_ms(&offline) >= gone_ms);
+    assert!(online(&daemon).await.iter().all(|user| user != "bob"));
+
+    // One of two devices that goes is no absence at all, and the other's going begins the linger anew.
+    let phone = TestClient::connect(&daemon, "bob", "phone").await;
+    assert_eq!(hear(&mut wendy, "bob").await["state"], "online");
+    let laptop = TestClient::connect(&daemon, "bob", "laptop").await;
+    drop(phone);
+    until_sessions(&daemon, "bob", 1).await;
+    expect_silence(&mut wendy).await;
+    let gone = Instant::now();
+    drop(laptop);
+    assert_eq!(hear(&mut wendy, "bob").await["state"], "offline");
+    assert!(gone.elapsed() >= LINGER, "told after {:?}", gone.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_goodbye_is_gone_at_once() {
+    let daemon = lingering("10m").await;
+    let mut wendy = TestClient::connect(&daemon, "wendy", "phone").await;
+    let bob = TestClient::connect(&daemon, "bob", "phone").await;
+    assert_eq!(watch(&mut wendy, "bob").await["state"], "online");
+    bob.leave().await;
+    assert_eq!(hear(&mut wendy, "bob").await["state"], "offline");
+
+    // A polite second device does not end the linger that an impolite first one began; an absent user
+    // who comes back only to say goodbye is gone at once as well.
+    drop(TestClient::connect(&daemon, "bob", "phone").await);
+    assert_eq!(hear(&mut wendy, "bob").await["state"], "online");
+    until_detached(&daemon, "bob").await;
+    TestClient::connect(&daemon, "bob", "phone").await.leave().await;
+    assert_eq!(hear(&mut wendy, "bob").await["state"], "offline");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routing_never_lingers() {
+    let daemon = Daemon::start(|settings| {
+        settings.set("presence.linger", "10m").set("store.commit_delay", "1s");
+    })
+    .await;
+    let bob = TestClient::connect(&daemon, "bob", "phone").await;
+    drop(bob);
+    until_detached(&daemon, "bob").await;
+    assert_eq!(at_the_side_door(&daemon, "bob").await["state"], "online", "it lingers");
+    let mut alice = TestClient::connect(&daemon, "alice", "phone").await;
+    alice.send("bob", "m", 1).await;
+    assert_eq!(accepted(&mut alice, 1).await[0]["stored"], true, "nobody was there to take it");
+}
+
+async fn until_detached(daemon: &Daemon, user: &str) {
+    until_sessions(daemon, user, 0).await;
+}
+
+async fn until_sessions(daemon: &Daemon, user: &str, count: usize) {
+    let what = format!("{user} to have {count} sessions");
+    crate::common::wait::until(&what, async || {
+        let (_, page) = daemon.admin("GET", "/v1/sessions").await;
+        let sessions = page["sessions"].as_array().unwrap();
+        (sessions.iter().filter(|session| session["user"] == user).count() == count).then_some(())
+    })
+    .await;
+}

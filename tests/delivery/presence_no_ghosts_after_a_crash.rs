@@ -1,0 +1,64 @@
+//! Goal: presence is what is connected now: a router that was killed knows nobody to be online when it
+//! comes back, whatever it had told before; and `last_seen` is not lost with an orderly stop.
+//! Method: kill it with sessions open and one lingering, and look everywhere presence shows.
+
+use serde_json::json;
+
+use crate::common::client::TestClient;
+use crate::common::daemon::Daemon;
+use crate::exchange::accepted;
+use crate::roster::{at_the_side_door, last_seen_ms, now_ms, online, watch};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_online_until_they_are_back() {
+    let mut daemon = Daemon::start(|settings| {
+        settings.set("presence.linger", "10m").set("store.commit_delay", "1s");
+    })
+    .await;
+    let _bob = TestClient::connect(&daemon, "bob", "phone").await;
+    let _bobs_laptop = TestClient::connect(&daemon, "bob", "laptop").await;
+    drop(TestClient::connect(&daemon, "lingering", "phone").await);
+    let mut before = online(&daemon).await;
+    before.sort();
+    assert_eq!(before, ["bob", "lingering"]);
+
+    daemon.kill9();
+    daemon.restart().await;
+    assert!(online(&daemon).await.is_empty());
+    let (_, stats) = daemon.admin("GET", "/v1/stats").await;
+    assert_eq!((&stats["sessions"], &stats["users_online"]), (&0.into(), &0.into()), "{stats}");
+    let (_, sessions) = daemon.admin("GET", "/v1/sessions").await;
+    assert_eq!(sessions["sessions"], json!([]));
+    let mut wendy = TestClient::connect(&daemon, "wendy", "phone").await;
+    for user in ["bob", "lingering"] {
+        assert_eq!(watch(&mut wendy, user).await["state"], "offline");
+        assert_eq!(at_the_side_door(&daemon, user).await["state"], "offline");
+    }
+    // Nor does routing believe in ghosts.
+    wendy.send("bob", "m", 1).await;
+    assert_eq!(accepted(&mut wendy, 1).await[0]["stored"], true);
+
+    let mut bob = TestClient::connect(&daemon, "bob", "phone").await;
+    assert_eq!(crate::roster::hear(&mut wendy, "bob").await["state"], "online");
+    assert_eq!(bob.expect("message").await["id"], "m");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn last_seen_survives_a_restart() {
+    let mut daemon = Daemon::start(|_| ()).await;
+    let mut wendy = TestClient::connect(&daemon, "wendy", "phone").await;
+    let came_ms = now_ms();
+    let _staying = TestClient::connect(&daemon, "staying", "phone").await;
+    TestClient::connect(&daemon, "leaving", "phone").await.leave().await;
+    let gone = watch(&mut wendy, "leaving").await;
+    assert_eq!(gone["state"], "offline");
+    assert!(daemon.terminate().await.success());
+    let stopped_ms = now_ms();
+    daemon.restart().await;
+    let mut wendy = TestClient::connect(&daemon, "wendy", "phone").await;
+    assert_eq!(watch(&mut wendy, "leaving").await["last_seen_ms"], gone["last_seen_ms"]);
+    let staying = watch(&mut wendy, "staying").await;
+    assert_eq!(staying["state"], "offline");
+    assert!((came_ms..=stopped_ms).contains(&last_seen_ms(&staying)), "{staying}");
+    assert!(watch(&mut wendy, "nobody").await.get("last_seen_ms").is_none());
+}
