@@ -137,6 +137,11 @@ impl Daemon {
         self.port
     }
 
+    /// The port that the next [`Self::restart`] will ask for.
+    pub fn move_to(&mut self, port: u16) {
+        self.port = port;
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
