@@ -1,5 +1,6 @@
 //! Goal: every operator's command asks the admin socket for the right thing, and tells people and scripts what
 //! came of it. Method: the real binary against a socket that records the request and gives a canned answer.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test a broken expectation is a panic")]
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -98,6 +99,7 @@ fn every_command_asks_for_the_right_thing() {
         (&["dead-letters", "clear"], "DELETE /v1/dead-letters"),
         (&["send", "--from", "a", "--to", "b", "hi"], "POST /v1/messages"),
         (&["drain"], "POST /v1/drain"),
+        (&["resume-expiry"], "POST /v1/expiry/resume"),
     ];
     for (arguments, asked) in cases {
         let told = run(arguments, 200, "{}");

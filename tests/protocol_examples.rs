@@ -73,7 +73,7 @@ fn every_code_of_the_program_is_in_the_schemas_and_the_prose_and_no_other() {
         let codes = schemas.get(kind).and_then(|schema| schema.pointer("/properties/code/enum")).unwrap();
         codes.as_array().unwrap().iter().map(|code| code.to_string().replace('"', "")).collect()
     };
-    let codes: BTreeSet<String> = CODES.iter().map(|code| value_of(code)).collect();
+    let codes: BTreeSet<String> = CODES.iter().map(value_of).collect();
     let closes: BTreeSet<String> = CLOSES.iter().map(|code| code.number().to_string()).collect();
     assert_eq!(
         (listed("rejected"), listed("error"), listed("goodbye")),

@@ -101,6 +101,49 @@ fn a_torn_tail_costs_the_torn_batch_and_nothing_before_it() {
     assert_eq!(home.start().inbox("bob").len(), 20);
 }
 
+/// Pages reach the disk in any order: a batch may have its end and a hole in the middle of a body.
+#[test]
+fn a_hole_in_the_last_batch_costs_that_batch_and_a_hole_before_it_is_refused() {
+    let home = Home::on_disk();
+    let store = home.start();
+    store.store(vec![append("bob", 1), append("bob", 2)]);
+    let (_, before) = journal(&home.store.path);
+    let mut random = fastrand::Rng::with_seed(1);
+    let body: Vec<u8> = (0..40_000).map(|_| random.u8(..)).collect();
+    let large = Message { body: body.into(), ..(*message(3, 0)).clone() };
+    let (tally, ticket) = (Tally::default(), Ticket::default());
+    let what = What::Append { message: large.into(), tally, digest: 0, ticket };
+    store.store(vec![Write { user: user("bob"), what }]);
+    let (_, torn) = journal(&home.store.path);
+    store.store(vec![append("bob", 4)]);
+    store.writer.close(false).unwrap();
+    drop(store);
+    let (path, whole) = journal(&home.store.path);
+
+    for at in 0..10 {
+        let step = (torn.len() - before.len()) / 10;
+        let hole = before.len() + at * step..before.len() + (at + 1) * step;
+        let holed = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            bytes[hole.clone()].fill(0);
+            bytes
+        };
+        std::fs::write(&path, holed(&whole)).unwrap();
+        let refused = open(&home.store.path).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("sound batches behind"), "hole {at}: {refused:?}");
+        assert_eq!(journal(&home.store.path).1, holed(&whole), "nothing was changed");
+
+        std::fs::write(&path, holed(&torn)).unwrap();
+        let store = home.start();
+        assert_eq!(store.inbox("bob"), [1, 2], "hole {at}");
+        store.store(vec![append("bob", 5)]);
+        drop(store);
+        assert_eq!(home.start().inbox("bob"), [1, 2, 5]);
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(home.start().inbox("bob"), [1, 2, 3, 4]);
+}
+
 /// Prints a figure and asserts none: the machine decides it.
 #[test]
 fn throughput_of_synced_batches() {

@@ -23,8 +23,6 @@ mod samples;
 mod server;
 mod sessions;
 mod stats;
-#[cfg(test)]
-mod tests;
 mod users;
 
 pub use desk::{AdminDesk, Controls};

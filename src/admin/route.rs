@@ -336,4 +336,29 @@ mod tests {
             assert_eq!(get(nowhere).unwrap_err().status, 404, "{nowhere}");
         }
     }
+
+    /// Reads `curl --unix-socket … [-X METHOD] URL …`.
+    fn curl(line: &str) -> (Method, String) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let method = match words.iter().position(|word| *word == "-X") {
+            Some(at) => words[at + 1].parse().unwrap(),
+            None if line.ends_with('\\') => Method::POST,
+            None => Method::GET,
+        };
+        let url = words.iter().find_map(|word| word.trim_matches('\'').strip_prefix("http://doorstep"));
+        (method, url.unwrap().to_owned())
+    }
+
+    #[test]
+    fn every_example_in_the_documentation_is_a_call_and_every_call_has_one() {
+        let page = include_str!("../../proto-docs/admin.md");
+        let mut shown = std::collections::HashSet::new();
+        for line in page.lines().filter(|line| line.starts_with("curl --unix-socket")) {
+            let (method, target) = curl(line);
+            let call = ask(method, &target).unwrap_or_else(|problem| panic!("{line}: {}", problem.detail));
+            shown.insert((std::mem::discriminant(&call), matches!(call, Call::Purge { only: Some(_), .. })));
+        }
+        let headings = page.lines().filter(|line| line.starts_with("### `")).count();
+        assert_eq!((shown.len(), headings), (20, 20));
+    }
 }

@@ -122,7 +122,6 @@ async fn serve(stream: UnixStream, clerk: Arc<Clerk>) {
 async fn respond(clerk: &Clerk, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let uri = request.uri();
     let call = route::parse(request.method(), uri.path(), uri.query());
-    let reading = request.method() == hyper::Method::GET;
     let answer = match call {
         Ok(call) => answer(clerk, call, request.into_body()).await,
         Err(problem) => Err(problem),
@@ -130,7 +129,7 @@ async fn respond(clerk: &Clerk, request: Request<Incoming>) -> Response<Full<Byt
     answer
         .inspect_err(|problem| {
             let (status, detail) = (problem.status.as_u16(), &problem.detail);
-            tracing::debug!(status, detail, reading, "admin call refused");
+            tracing::debug!(status, detail, "admin call refused");
         })
         .unwrap_or_else(Problem::into_response)
 }

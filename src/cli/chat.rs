@@ -20,7 +20,7 @@ use crate::client::{Accepted, Client, Closed, Event, Events, Options, SendError,
 use crate::ids::{DeviceId, UserId};
 use crate::presence::PresenceInfo;
 
-use super::CliError;
+use super::{CliError, Global};
 use input::Input;
 use screen::{Screen, Tick};
 
@@ -41,9 +41,9 @@ pub struct ChatArgs {
     /// Whom to write to; `/to USER` changes it.
     #[arg(long, value_name = "USER")]
     to: Option<UserId>,
-    /// Where the router listens.
-    #[arg(long, default_value = "ws://127.0.0.1:7400/v1/connect")]
-    url: String,
+    /// Where the router listens [default: gateway.listen of the configuration].
+    #[arg(long)]
+    url: Option<String>,
     /// The name of this installation; two chats of one user need two names.
     #[arg(long, default_value = "chat")]
     device: DeviceId,
@@ -56,14 +56,15 @@ pub struct ChatArgs {
 ///
 /// # Errors
 /// When there is no router, when it sends this chat away, or when a line was not accepted.
-pub async fn run(args: ChatArgs) -> Result<(), CliError> {
-    let mut options = Options::new(&args.url, args.device.clone()).user(args.me.clone());
+pub(super) async fn run(global: &Global, args: ChatArgs) -> Result<(), CliError> {
+    let url = global.url(args.url.clone())?;
+    let mut options = Options::new(&url, args.device.clone()).user(args.me.clone());
     options.send_timeout = SEND_TIMEOUT;
     options.backoff_max = Duration::from_secs(5);
     options.token = args.token.clone().map(TokenProvider::fixed);
     let (client, events) = Client::connect(options);
     let lines = input::read(std::io::stdin());
-    let mut chat = Chat::new(args, client, std::io::stdout());
+    let mut chat = Chat::new(args, url, client, std::io::stdout());
     if std::io::stdin().is_terminal() {
         chat.screen.note("type a line to send it; /to USER, /who, /quit")?;
     }
@@ -81,6 +82,7 @@ type Sending = BoxFuture<'static, (String, Result<Accepted, SendError>)>;
 
 struct Chat<W> {
     args: ChatArgs,
+    url: String,
     client: Client,
     screen: Screen<W>,
     to: Option<UserId>,
@@ -97,9 +99,10 @@ struct Chat<W> {
 }
 
 impl<W: Write> Chat<W> {
-    fn new(args: ChatArgs, client: Client, out: W) -> Self {
+    fn new(args: ChatArgs, url: String, client: Client, out: W) -> Self {
         Self {
             args,
+            url,
             client,
             screen: Screen::new(out),
             to: None,
@@ -141,8 +144,7 @@ impl<W: Write> Chat<W> {
         }
         match self.refused {
             0 => Ok(()),
-            1 => Err(CliError::new("1 line was not accepted")),
-            n => Err(CliError::new(format!("{n} lines were not accepted"))),
+            n => Err(CliError::new(format!("not accepted: {}", count(n)))),
         }
     }
 
@@ -225,11 +227,10 @@ impl<W: Write> Chat<W> {
 
     fn end_input(&mut self) -> Result<(), CliError> {
         self.input_ended = true;
-        match self.unanswered() {
-            0 => Ok(()),
-            _ if !self.lost => Ok(()),
-            n => self.screen.note(&format!("waiting for {n} answers; ctrl-c gives up")),
+        if !self.lost || self.unanswered() == 0 {
+            return Ok(());
         }
+        self.screen.note(&format!("waiting for {}; ctrl-c gives up", count(self.unanswered())))
     }
 
     fn hear(&mut self, event: Event) -> Result<(), CliError> {
@@ -266,7 +267,7 @@ impl<W: Write> Chat<W> {
     }
 
     fn nobody_there(&self) -> CliError {
-        let message = format!("no router answers at {}; `doorstep serve` starts one", self.args.url);
+        let message = format!("no router answers at {}; `doorstep serve` starts one", self.url);
         CliError { message, exit_code: 3 }
     }
 
@@ -283,9 +284,13 @@ impl<W: Write> Chat<W> {
     fn interrupted(&mut self) -> Result<(), CliError> {
         match self.unanswered() {
             0 => Ok(()),
-            n => Err(CliError::new(format!("{n} lines without an answer; they may have been taken"))),
+            n => Err(CliError::new(format!("without an answer: {}; they may have been taken", count(n)))),
         }
     }
+}
+
+fn count(n: usize) -> String {
+    if n == 1 { "1 line".to_owned() } else { format!("{n} lines") }
 }
 
 async fn answered(sending: &mut Option<Sending>) -> (String, Result<Accepted, SendError>) {

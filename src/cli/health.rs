@@ -22,7 +22,7 @@ pub(super) async fn run(global: &Global) -> Result<(), CliError> {
 
 fn render(health: &Value) -> String {
     let expiry = match health.get("expiry_paused").and_then(Value::as_bool) {
-        Some(true) => "paused: the clock stepped; once it is right, POST /v1/expiry/resume",
+        Some(true) => "paused: the clock stepped; once it is right, doorstep resume-expiry",
         _ => "running",
     };
     table::facts(&[

@@ -2,10 +2,12 @@
 //!
 //! Tables are for people and may change; scripts use `--json`, which is the admin API's own answer.
 
-pub mod config;
+mod bench;
 mod chat;
+pub mod config;
 mod dead_letters;
 mod drain;
+mod expiry;
 mod health;
 mod http;
 mod output;
@@ -90,12 +92,24 @@ impl Global {
             None => Ok(AdminSocket::new(config::load(self.config.as_deref())?.admin.socket)),
         }
     }
+
+    /// Where the router listens: as said to the command, or as configured.
+    fn url(&self, said: Option<String>) -> Result<String, CliError> {
+        match said {
+            Some(url) => Ok(url),
+            None => Ok(config::url(config::load(self.config.as_deref())?.gateway.listen)),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon
     Serve,
+    /// Chat: a line each, from a terminal or a pipe
+    Chat(chat::ChatArgs),
+    /// Measure a running router with pairs of users, and check that it keeps its word
+    Bench(bench::BenchArgs),
     /// Show levels, rates and totals of the running daemon
     Stats,
     /// Is the daemon live, ready, able to store? Exits with 1 when it is not ready
@@ -118,10 +132,10 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Send a message and wait until it is safe
     Send(send::SendArgs),
-    /// Chat, a line a message: from a terminal or through a pipe
-    Chat(chat::ChatArgs),
     /// Let the daemon answer what it took, say goodbye to its clients, and exit
     Drain,
+    /// Let messages expire again after a clock step, once the clock is right
+    ResumeExpiry,
     /// Mint a token for development
     Token(token::TokenArgs),
     /// Check or show the configuration
@@ -148,6 +162,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
     let global = &cli.global;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(global.config.as_deref()),
+        Command::Chat(args) => wait(chat::run(global, args)),
+        Command::Bench(args) => wait(bench::run(global, args)),
         Command::Stats => wait(stats::run(global)),
         Command::Health => wait(health::run(global)),
         Command::Users(args) => wait(users::list(global, args)),
@@ -159,8 +175,8 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Forget(args) => wait(users::forget(global, args)),
         Command::DeadLetters(args) => wait(dead_letters::run(global, args)),
         Command::Send(args) => wait(send::run(global, args)),
-        Command::Chat(args) => wait(chat::run(args)),
         Command::Drain => wait(drain::run(global)),
+        Command::ResumeExpiry => wait(expiry::resume(global)),
         Command::Token(args) => token::run(&args, global.config.as_deref()),
         Command::Config(command) => config::run(&command, global.config.as_deref()),
     }

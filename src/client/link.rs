@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use futures::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
@@ -81,8 +82,10 @@ impl Link {
             Some(Ok(Message::Text(text))) => Heard::Text(text),
             Some(Ok(Message::Close(frame))) => self.closed(frame, cx),
             Some(Ok(_)) => Heard::Sign,
+            Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) | None => {
+                self.broken("it broke without a goodbye")
+            }
             Some(Err(error)) => self.broken(&error.to_string()),
-            None => self.broken("connection lost"),
         };
         Poll::Ready(heard)
     }

@@ -43,6 +43,8 @@ pub enum DaemonError {
     StoreThread,
     #[error("not everything could be settled within shutdown.grace; nothing accepted is lost")]
     GraceOver,
+    #[error("an owner has died; start again, nothing accepted is lost")]
+    OwnerDied,
     #[error("the disk has failed: start again once it works; nothing accepted is lost")]
     Poisoned,
 }
@@ -50,7 +52,7 @@ pub enum DaemonError {
 impl DaemonError {
     /// 75 asks the supervisor to start it again later; 1 is everything else.
     pub fn exit_code(&self) -> u8 {
-        if matches!(self, Self::Poisoned) { 75 } else { 1 }
+        if matches!(self, Self::Poisoned | Self::OwnerDied) { 75 } else { 1 }
     }
 }
 
@@ -139,7 +141,7 @@ impl Daemon {
         Ok(Self {
             address: gateway.local_addr(),
             socket: config.admin.socket.clone(),
-            watchers: watch::spawn(router.clone(), reader, clock, paused),
+            watchers: watch::spawn(router.clone(), reader, clock, paused, config.queue.expiry_grace),
             gateway: tokio::spawn(gateway.run()),
             admin: tokio::spawn(door.run(desk, phase)),
             shards: owners,
@@ -165,7 +167,7 @@ impl Daemon {
     /// Serves until `stop` is ready, an operator drains it or the disk fails; then ends in order.
     ///
     /// # Errors
-    /// [`DaemonError::GraceOver`] and [`DaemonError::Poisoned`]; nothing accepted is lost either way.
+    /// [`DaemonError::GraceOver`], [`DaemonError::Poisoned`] and [`DaemonError::OwnerDied`]; nothing accepted is lost either way.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), DaemonError> {
         let drained = self.drain.clone();
         let grace = self.config.store.poison_grace;
@@ -180,6 +182,9 @@ impl Daemon {
             () = stop => tracing::info!("asked to stop"),
             () = drained.notified() => tracing::info!("asked to drain"),
             () = poisoned => {}
+            // Its users can neither send nor receive any more, and what it had in memory is gone: only a
+            // restart puts that right, as after any crash.
+            _dead = self.shards.join_next() => return Err(DaemonError::OwnerDied),
         }
         stop::stop(&mut self).await
     }
@@ -187,10 +192,11 @@ impl Daemon {
 
 /// Runs the daemon until a signal, printing where it listens. A second signal ends it at once.
 pub async fn serve(config: Config) -> Result<(), DaemonError> {
-    let signals = stop::Signals::catch().map_err(DaemonError::Signals)?;
+    let stop = Arc::new(Notify::new());
+    stop::heed_signals(stop.clone()).map_err(DaemonError::Signals)?;
     let daemon = Daemon::start(config).await?;
     stop::greet(&daemon);
-    daemon.run(signals.first()).await
+    daemon.run(stop.notified()).await
 }
 
 async fn close_store(writer: &Writer, clean: bool) -> Result<(), DaemonError> {

@@ -1,10 +1,11 @@
 //! Shutdown is a form of delivery: empty the mailboxes, commit, answer, say goodbye, write the clean mark.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Daemon, DaemonError, close_store};
@@ -17,31 +18,32 @@ use crate::store::StoreState;
 
 /// With a failed disk there is nothing to wait for; sessions still get their goodbye.
 const POISONED_GRACE: Duration = Duration::from_secs(2);
+/// What the last commit may take when the grace is over.
+const LAST_COMMIT_WAIT: Duration = Duration::from_secs(2);
 /// What clients are told to wait at least before they come back, in milliseconds.
 const COME_BACK_MS: u64 = 500;
 
-/// SIGTERM and SIGINT.
-pub(super) struct Signals {
+/// From here on SIGTERM and SIGINT are heeded until the process ends: the first asks for a stop, a second one
+/// ends the process at once (what was accepted is safe at any instant, so there is nothing to be tidied).
+pub(super) fn heed_signals(stop: Arc<Notify>) -> std::io::Result<()> {
+    let mut signals =
+        Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    tokio::spawn(async move {
+        signals.next().await;
+        stop.notify_one();
+        signals.next().await;
+        tracing::warn!("a second signal: ending at once");
+        std::process::exit(1);
+    });
+    Ok(())
+}
+
+struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    pub(super) fn catch() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// Returns at the first signal; the second one then ends the process at once (what was accepted is
-    /// safe at any instant, so there is nothing to be tidied).
-    pub(super) async fn first(mut self) {
-        self.next().await;
-        tokio::spawn(async move {
-            self.next().await;
-            tracing::warn!("a second signal: ending at once");
-            std::process::exit(1);
-        });
-    }
-
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -68,41 +70,50 @@ pub(super) fn greet(daemon: &Daemon) {
 
 /// Closes the rooms top-down, within the grace.
 pub(super) async fn stop(daemon: &mut Daemon) -> Result<(), DaemonError> {
-    let poisoned = *daemon.storage.borrow() == StoreState::Poisoned;
-    let grace = if poisoned { POISONED_GRACE } else { daemon.config.shutdown.grace };
+    let grace = if is_poisoned(daemon) { POISONED_GRACE } else { daemon.config.shutdown.grace };
     let deadline = Instant::now() + grace;
     daemon.watchers.abort_all();
     daemon.announcer.announce(Phase::Draining);
-    let answered = timeout_at(deadline, drain(&daemon.router)).await.is_ok();
+    // Whatever the answers take, there is time left for goodbyes.
+    let answered = timeout_at(deadline - grace / 3, drain(&daemon.router)).await == Ok(true);
     say_goodbye(daemon).await;
     daemon.announcer.announce(Phase::Closing);
     let left = timeout_at(deadline, &mut daemon.gateway).await.is_ok();
     // The sessions' last cursors.
-    let flushed = timeout_at(deadline, drain(&daemon.router)).await.is_ok();
+    let flushed = timeout_at(deadline, drain(&daemon.router)).await == Ok(true);
     let closed = timeout_at(deadline, &mut daemon.admin).await.is_ok();
     daemon.shards.shutdown().await;
     // The clean mark stands for "nothing was pushed that is not written down".
-    let clean = answered && flushed && !poisoned;
-    let stored = close_store(&daemon.writer, clean).await;
-    if poisoned {
+    let clean = answered && flushed && !is_poisoned(daemon);
+    let at_least = Instant::now() + LAST_COMMIT_WAIT;
+    let stored = timeout_at(deadline.max(at_least), close_store(&daemon.writer, clean)).await;
+    if is_poisoned(daemon) {
         return Err(DaemonError::Poisoned);
     }
-    stored?;
-    tracing::info!(clean, left, closed, "stopped");
+    tracing::info!(clean, left, closed, stored = stored.is_ok(), "stopped");
+    match stored {
+        Ok(stored) => stored?,
+        Err(_late) => return Err(DaemonError::GraceOver),
+    }
     if clean && left { Ok(()) } else { Err(DaemonError::GraceOver) }
 }
 
-/// Returns when every owner has answered every send and written every cursor.
-async fn drain(router: &Router) {
+fn is_poisoned(daemon: &Daemon) -> bool {
+    *daemon.storage.borrow() == StoreState::Poisoned
+}
+
+/// Returns when every owner has answered every send and written every cursor of those who left; true if every
+/// owner was there to do so.
+async fn drain(router: &Router) -> bool {
     let mut drained = Vec::new();
     for shard in 0..router.shards() {
         let (reply, answer) = oneshot::channel();
-        if router.send(shard, smallvec::smallvec![Command::Drain { reply }]).await.is_ok() {
-            drained.push(answer);
+        if router.send(shard, smallvec::smallvec![Command::Drain { reply }]).await.is_err() {
+            return false;
         }
+        drained.push(answer);
     }
-    // An owner that is gone has nothing to drain.
-    let _answers = futures::future::join_all(drained).await;
+    futures::future::join_all(drained).await.iter().all(Result::is_ok)
 }
 
 async fn say_goodbye(daemon: &Daemon) {

@@ -15,23 +15,37 @@ use crate::store::reader::Reader;
 const DUE_USERS_MAX: usize = 256;
 /// How often the store is asked what is due.
 const DUE_EVERY: Duration = Duration::from_secs(5);
+/// How soon it is asked again when there was more than could be looked at.
+const DUE_AGAIN: Duration = Duration::from_millis(200);
 /// How often the two clocks are compared.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// A wall clock that moves this much against the monotonic one has stepped, in milliseconds.
 const STEP_MS: u64 = 60_000;
 
 /// Starts both; they end when they are aborted.
-pub(super) fn spawn(router: Router, reader: Reader, clock: Clock, paused: Arc<AtomicBool>) -> JoinSet<()> {
+pub(super) fn spawn(
+    router: Router,
+    reader: Reader,
+    clock: Clock,
+    paused: Arc<AtomicBool>,
+    expiry_grace: Duration,
+) -> JoinSet<()> {
     let mut watchers = JoinSet::new();
-    watchers.spawn(watch_due(router.clone(), reader, clock, paused.clone()));
+    let (owners, stopped) = (router.clone(), paused.clone());
+    watchers.spawn(async move {
+        // Nothing expires before, so there is no reason to touch anyone.
+        tokio::time::sleep(expiry_grace).await;
+        watch_due(owners, reader, clock, stopped).await;
+    });
     watchers.spawn(watch_clock(router, clock, paused));
     watchers
 }
 
 /// Brings users of whom something has expired before their owners.
 async fn watch_due(router: Router, reader: Reader, clock: Clock, paused: Arc<AtomicBool>) {
+    let mut pause = DUE_EVERY;
     loop {
-        tokio::time::sleep(DUE_EVERY).await;
+        tokio::time::sleep(pause).await;
         if paused.load(Ordering::Relaxed) {
             continue;
         }
@@ -40,6 +54,7 @@ async fn watch_due(router: Router, reader: Reader, clock: Clock, paused: Arc<Ato
             tracing::error!("the store cannot be asked what is due");
             continue;
         };
+        pause = if due.len() < DUE_USERS_MAX { DUE_EVERY } else { DUE_AGAIN };
         for (user, at_ms) in due {
             if router.ask(&user, Command::Due { user: user.clone(), at_ms }).await.is_err() {
                 return;

@@ -3,6 +3,7 @@
 //! The algorithm is the configured one and no other, whatever a token's header says. No error, log or
 //! reply ever repeats a token, or any part of it.
 
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ use serde::Deserialize;
 use super::GatewayError;
 use crate::clock;
 use crate::codes::CloseCode;
-use crate::config::{Auth, Jwt, JwtAlgorithm};
-use crate::ids::UserId;
+use crate::config::{self, Auth, Jwt, JwtAlgorithm};
+use crate::ids::{Seq, UserId};
 
 /// A client that has proved who it is.
 #[derive(Debug, Clone)]
@@ -193,31 +194,32 @@ impl JwtCheck {
     }
 
     fn expiry(&self, exp_s: f64) -> Expiry {
-        // A cast from a float saturates, which is what is wanted of a date beyond all calendars.
-        let at_ms = (exp_s * 1000.0) as u64;
+        // A cast from a float saturates, which is what is wanted of a date beyond all calendars; but no number
+        // on the wire is greater than a JSON library can hold.
+        let at_ms = ((exp_s * 1000.0) as u64).min(Seq::MAX.0);
         let left = Duration::from_millis(at_ms.saturating_sub(clock::wall_us() / 1000)).saturating_add(self.leeway);
         Expiry { at_ms, ends: Instant::now().checked_add(left) }
     }
 }
 
 fn read_key(algorithm: JwtAlgorithm, path: &Path) -> Result<DecodingKey, GatewayError> {
-    let bytes =
-        std::fs::read(path).map_err(|source| GatewayError::KeyFile { path: path.display().to_string(), source })?;
-    let no_key = |reason: &str| GatewayError::Key { path: path.display().to_string(), reason: reason.to_owned() };
-    let pem = match algorithm {
-        JwtAlgorithm::Hs256 => {
-            // An editor or `echo` ends the file with a line break that nobody means to be part of the secret.
-            let secret = bytes.trim_ascii_end();
-            if secret.is_empty() {
-                return Err(no_key("the secret is empty"));
-            }
-            return Ok(DecodingKey::from_secret(secret));
-        }
-        JwtAlgorithm::Rs256 => DecodingKey::from_rsa_pem(&bytes),
-        JwtAlgorithm::Es256 => DecodingKey::from_ec_pem(&bytes),
-        JwtAlgorithm::EdDsa => DecodingKey::from_ed_pem(&bytes),
+    let name = || path.display().to_string();
+    let unusable = |source: io::Error| match source.kind() {
+        io::ErrorKind::InvalidData => GatewayError::Key { path: name(), reason: source.to_string() },
+        _ => GatewayError::KeyFile { path: name(), source },
     };
-    pem.map_err(|_| no_key("it holds no public key in PEM for the algorithm"))
+    let from_pem: fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey> = match algorithm {
+        // The same rules as for `doorstep token` and `doorstep config check`: above all, no short secrets.
+        JwtAlgorithm::Hs256 => {
+            return config::read_secret(path).map(|secret| DecodingKey::from_secret(&secret)).map_err(unusable);
+        }
+        JwtAlgorithm::Rs256 => DecodingKey::from_rsa_pem,
+        JwtAlgorithm::Es256 => DecodingKey::from_ec_pem,
+        JwtAlgorithm::EdDsa => DecodingKey::from_ed_pem,
+    };
+    let bytes = std::fs::read(path).map_err(unusable)?;
+    let reason = "it holds no public key in PEM for the algorithm".to_owned();
+    from_pem(&bytes).map_err(|_| GatewayError::Key { path: name(), reason })
 }
 
 fn reason(kind: &ErrorKind) -> &'static str {

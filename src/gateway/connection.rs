@@ -58,30 +58,43 @@ enum Refused {
 
 /// Serves a fresh connection from the first byte to the last.
 pub async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, place: HandshakePlace) {
+    // Boxed, so that the memory of a handshake is not kept for as long as the session lasts.
+    let entered = Box::pin(enter(shared, stream, peer, place)).await;
+    if let Some((session, user_place)) = entered {
+        session.run().await;
+        drop(user_place);
+    }
+}
+
+/// Lets a client in, or sees it off.
+async fn enter(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: HandshakePlace,
+) -> Option<(Session, UserPlace)> {
     let id = SessionId(ulid::Ulid::from_datetime(SystemTime::now()).0);
     let outbox = Arc::new(Outbox::new(id, shared.bounds.clone(), shared.desk.metrics.clone()));
     let (wire, writer) = wire::part(stream, &outbox);
     let until = Instant::now() + shared.config.gateway.hello_timeout;
-    let daemon = shared.shutdown.clone();
-    let mut patience = Patience { until, place, daemon, writer };
-    // Boxed, so that the memory of a handshake is not kept for as long as the session lasts.
-    let entered = Box::pin(let_in(&shared, wire, &outbox, &mut patience, peer)).await;
-    match entered {
+    let mut patience = Patience { until, place, daemon: shared.shutdown.clone(), writer };
+    let admitted = let_in(&shared, wire, &outbox, &mut patience, peer).await;
+    let Patience { writer, place, .. } = patience;
+    drop(place);
+    match admitted {
         Ok(Admitted { socket, inbound, user_place }) => {
-            let Patience { writer, place, .. } = patience;
-            drop(place);
-            Session { shared, socket, writer, outbox, inbound }.run().await;
-            drop(user_place);
+            return Some((Session { shared, socket, writer, outbox, inbound }, user_place));
         }
         Err(refused) => {
             shared.desk.metrics.hellos_refused.inc();
             tracing::debug!(%peer, session = %id, ?refused, "connection refused");
             match refused {
-                Refused::Told => patience.writer.finish().await,
-                Refused::Evicted => patience.writer.finish_now(),
+                Refused::Told => writer.finish().await,
+                Refused::Evicted => writer.finish_now(),
             }
         }
     }
+    None
 }
 
 /// Upgrade, hello, attach. Once the attach is on its way the session exists, and there is no more refusing.
@@ -104,7 +117,7 @@ async fn let_in(
         Err(impatience) => return Err(cut_hello(outbox, impatience)),
     };
     let user = &greeting.identity.user;
-    let Some(user_place) = shared.users.enter(user, shared.config.limits.connections_per_user) else {
+    let Some(user_place) = shared.users.enter(user, connections_max(shared)) else {
         let too_many = closing(CloseCode::TooMany, "too many connections of this user");
         return Err(refuse_hello(outbox, Some(Closing { retry_after_ms: Some(OVERFLOW_RETRY_MS), ..too_many })));
     };
@@ -117,6 +130,13 @@ async fn let_in(
     tracing::debug!(%peer, session = %outbox.id(), %user, device = %greeting.device, "session attached");
     let inbound = Inbound::new(shared.clone(), outbox.clone(), greeting.identity, greeting.device);
     Ok(Admitted { socket, inbound, user_place })
+}
+
+/// Connections of one user, those included that are about to go. The owner holds the number of sessions to
+/// the limit, and it alone knows which session a connection replaces: a client that comes back on another
+/// network must not be kept out by its own old connection.
+fn connections_max(shared: &Shared) -> usize {
+    shared.config.limits.connections_per_user.saturating_mul(2)
 }
 
 fn attach(shared: &Shared, greeting: &Greeting, outbox: &Arc<Outbox>, peer: SocketAddr) -> Command {
@@ -191,4 +211,19 @@ fn cut_hello(outbox: &Outbox, impatience: Impatience) -> Refused {
 
 fn after(impatience: Impatience) -> Refused {
     if matches!(impatience, Impatience::Evicted) { Refused::Evicted } else { Refused::Told }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A future is as large as its largest moment, for all its life. What is large must be boxed or short.
+    #[test]
+    fn an_idle_connection_costs_little() {
+        fn bytes<A, B, C, D, F>(_serve: impl Fn(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = bytes(serve);
+        assert!(bytes <= 5 * 1024, "{bytes} bytes a connection");
+    }
 }

@@ -80,9 +80,11 @@ impl Inbound {
         self.phase = self.shared.shutdown.phase();
     }
 
-    /// The next batch to send, if any.
+    /// The next batch to send, if any. The session's own owner comes first, so that acks are never stuck behind
+    /// sends to a busy one; between owners there is no order to keep.
     pub fn next_batch(&mut self) -> Option<(usize, Batch)> {
-        self.batches.pop_front()
+        let home = self.batches.iter().position(|(shard, _)| *shard == self.home);
+        self.batches.remove(home.unwrap_or(0))
     }
 
     /// Takes one frame in. What it asks for waits in [`next_batch`](Self::next_batch).
@@ -195,7 +197,6 @@ impl Inbound {
             sender: self.outbox.clone(),
             taken_us: self.now.us,
         };
-        self.shared.desk.metrics.sends.inc();
         self.command(shard, Command::Send(send));
         Ok(())
     }
@@ -203,7 +204,6 @@ impl Inbound {
     fn send_ephemeral(&mut self, id: Option<MessageId>, to: UserId, body: &[u8]) {
         let from = self.identity.user.clone();
         let ephemeral = Ephemeral { id, from, body: Bytes::copy_from_slice(body), ts_ms: self.now.wall_ms };
-        self.shared.desk.metrics.sends_ephemeral.inc();
         self.command(self.owner(&to), Command::SendEphemeral { to, ephemeral });
     }
 
@@ -218,6 +218,9 @@ impl Inbound {
     /// All of it or nothing: a snapshot with holes would be taken for the whole.
     fn watch(&mut self, names: &[String]) {
         let Some(users) = self.users(names, "watch") else { return };
+        if !self.rate.may_watch(users.len()) {
+            return self.error(Code::RateLimited, "too many users a second", "watch");
+        }
         if !users.iter().all(|user| self.identity.watch.allow(user)) {
             return self.error(Code::Forbidden, "the token does not allow to watch all of these users", "watch");
         }
@@ -253,6 +256,9 @@ impl Inbound {
     }
 
     fn renew(&mut self, token: &str) {
+        if !self.rate.may_renew() {
+            return self.error(Code::RateLimited, "too many tokens a second", "token");
+        }
         match self.shared.auth.renew(&self.identity.user, token) {
             Ok(identity) => {
                 self.identity = identity;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::http::StatusCode;
@@ -18,13 +19,18 @@ use crate::shutdown::Phase;
 
 /// Connections that the kernel may hold for us.
 const BACKLOG: u32 = 4096;
-/// Descriptors for everything that is no connection: the store, the admin socket, logs.
+/// Descriptors for everything that is no connection: refusals, the store, the admin socket, logs.
 const OTHER_DESCRIPTORS: u64 = 64;
 /// Pause after a failed accept: doubled from the first to the second while it goes on failing.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Refusals that are put into words at the same time, and how long each may take.
+pub const REFUSALS_MAX: usize = 32;
+const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 /// How often rates of users who no longer send are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+const _: () = assert!(OTHER_DESCRIPTORS > REFUSALS_MAX as u64);
 
 /// # Errors
 /// The address cannot be had; says which.
@@ -96,7 +102,8 @@ fn admit(shared: &Arc<Shared>, connections: &mut JoinSet<()>, stream: TcpStream,
     // Full, but of what? A connection that has not said hello makes room for one that may.
     if connections.len() >= shared.config.limits.max_connections && !shared.handshakes.evict_oldest() {
         shared.desk.metrics.connects_refused.inc();
-        return refuse(&stream, peer);
+        tracing::debug!(%peer, "connection refused: limits.max_connections reached");
+        return refuse(stream, shared);
     }
     shared.desk.metrics.connects.inc();
     if let Err(error) = stream.set_nodelay(true) {
@@ -112,13 +119,21 @@ fn admit(shared: &Arc<Shared>, connections: &mut JoinSet<()>, stream: TcpStream,
     });
 }
 
-/// Says so if that can be done at once; whoever is refused may cost nothing.
-fn refuse(stream: &TcpStream, peer: SocketAddr) {
-    let response = handshake::plain_response(StatusCode::SERVICE_UNAVAILABLE);
-    // What the client has sent is read first: closing with something unread would take the answer back.
-    let _read = stream.try_read(&mut [0; 4096]);
-    let told = stream.try_write(response.as_bytes()).is_ok();
-    tracing::debug!(%peer, told, "connection refused: limits.max_connections reached");
+/// Says so in HTTP to a few at a time, and just closes on the rest: whoever is refused may cost next to nothing.
+fn refuse(stream: TcpStream, shared: &Shared) {
+    let Ok(turn) = shared.refusals.clone().try_acquire_owned() else { return };
+    tokio::spawn(async move {
+        // How it ends makes no difference to anyone here.
+        let _told = tokio::time::timeout(REFUSAL_WAIT, tell_full(stream)).await;
+        drop(turn);
+    });
+}
+
+/// Reads the request first: closing with something unread would take the answer back.
+async fn tell_full(mut stream: TcpStream) -> io::Result<()> {
+    let _request = stream.read(&mut [0; 2048]).await?;
+    stream.write_all(handshake::plain_response(StatusCode::SERVICE_UNAVAILABLE).as_bytes()).await?;
+    stream.shutdown().await
 }
 
 /// Out of descriptors or memory: waiting is all there is, and those who never said hello go first. Any

@@ -7,8 +7,8 @@
 //! 4. A session that is held up (a busy owner, a client that does not read) holds up no other.
 //! 5. Every `send` that gets through is answered by its owner; every other one is answered here.
 //!
-//! A connection walks through [`listener`] → [`connection`] → [`handshake`] → [`session`]. What it reads
-//! becomes commands in [`inbound`], what it is told becomes frames in [`outbox`], and [`wire`] moves the bytes.
+//! A connection walks through `listener` → `connection` → `handshake` → `session`. What it reads
+//! becomes commands in `inbound`, what it is told becomes frames in `outbox`, and `wire` moves the bytes.
 
 mod auth;
 mod connection;
@@ -32,6 +32,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::codes::CloseCode;
@@ -82,6 +83,8 @@ struct Shared {
     rates: pace::Rates,
     users: Arc<pace::Users>,
     handshakes: Arc<pace::Handshakes>,
+    /// Turns to be told that the house is full.
+    refusals: Arc<Semaphore>,
     shutdown: shutdown::Listener,
 }
 
@@ -103,9 +106,10 @@ impl Gateway {
         let shared = Shared {
             auth,
             bounds: Arc::new(outbox::Bounds::new(&config)),
-            rates: pace::Rates::new(&config.limits),
+            rates: pace::Rates::new(&config.limits, config.presence.max_watched),
             users: Arc::default(),
             handshakes: pace::Handshakes::new(config.limits.max_handshakes),
+            refusals: Arc::new(Semaphore::new(listener::REFUSALS_MAX)),
             config,
             desk,
             shutdown,

@@ -13,20 +13,47 @@ use tokio::sync::oneshot;
 
 use crate::config::Limits;
 use crate::ids::UserId;
+use crate::limits::WATCH_USERS_MAX;
+
+/// Tokens a session may show a second.
+const TOKENS_PER_SECOND: u32 = 5;
 
 /// Rates of sends, per user and as a mould for sessions.
 pub struct Rates {
     session: Quota,
+    names: Quota,
     users: DefaultKeyedRateLimiter<UserId>,
     clock: DefaultClock,
 }
 
-/// One session's own rate.
-pub struct SessionRate(DefaultDirectRateLimiter);
+/// One session's own rates.
+pub struct SessionRate {
+    sends: DefaultDirectRateLimiter,
+    /// Names that it asks to watch: each may cost the owner a read of the store.
+    names: DefaultDirectRateLimiter,
+    /// Tokens that it shows: each costs the checking of a signature.
+    tokens: DefaultDirectRateLimiter,
+}
+
+impl SessionRate {
+    /// Counts names to watch; false when it is too fast.
+    pub fn may_watch(&self, names: usize) -> bool {
+        let names = NonZeroU32::new(names as u32);
+        names.is_none_or(|names| matches!(self.names.check_n(names), Ok(Ok(()))))
+    }
+
+    /// Counts one token; false when it is too fast.
+    pub fn may_renew(&self) -> bool {
+        self.tokens.check().is_ok()
+    }
+}
 
 impl Rates {
-    pub fn new(limits: &Limits) -> Self {
+    /// `max_watched` names may be watched at once, and as many again every second.
+    pub fn new(limits: &Limits, max_watched: usize) -> Self {
+        let names = max_watched.clamp(WATCH_USERS_MAX, u32::MAX as usize) as u32;
         Self {
+            names: per_second(names),
             session: per_second(limits.sends_per_second_per_session),
             users: RateLimiter::keyed(per_second(limits.sends_per_second_per_user)),
             clock: DefaultClock::default(),
@@ -34,7 +61,11 @@ impl Rates {
     }
 
     pub fn session(&self) -> SessionRate {
-        SessionRate(RateLimiter::direct(self.session))
+        SessionRate {
+            sends: RateLimiter::direct(self.session),
+            names: RateLimiter::direct(self.names),
+            tokens: RateLimiter::direct(per_second(TOKENS_PER_SECOND)),
+        }
     }
 
     /// Counts one send.
@@ -43,7 +74,7 @@ impl Rates {
     /// Too fast: how long to wait, in milliseconds.
     pub fn check(&self, session: &SessionRate, user: &UserId) -> Result<(), u64> {
         // The session first: what it is refused does not use up the share of the user's other sessions.
-        let checked = session.0.check().and_then(|()| self.users.check_key(user));
+        let checked = session.sends.check().and_then(|()| self.users.check_key(user));
         checked.map_err(|not_until| not_until.wait_time_from(self.clock.now()).as_millis() as u64 + 1)
     }
 

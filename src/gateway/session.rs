@@ -68,7 +68,8 @@ impl Session {
             false
         });
         self.inbound.leave(clean);
-        if self.dispatch().await.is_err() {
+        while self.dispatch().await.is_err() {
+            // An owner is gone, and with it everything that it could have been told. The others are told.
             tracing::debug!(session = %self.outbox.id(), "no owner left to tell of the detach");
         }
         drop(self.socket);

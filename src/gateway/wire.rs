@@ -146,7 +146,7 @@ impl Writer {
     /// Reads and forgets. A socket that is dropped with something unread is reset, and a reset can overtake
     /// the close frame on its way to the peer.
     async fn until_eof(&self) -> io::Result<()> {
-        let mut scratch = [0; 1024];
+        let mut scratch = [0; 256];
         loop {
             self.half.as_ref().readable().await?;
             match self.half.as_ref().try_read(&mut scratch) {

@@ -121,12 +121,11 @@ impl User {
             device: device.name.clone(),
             session: attach.session.id(),
             registered,
-            gap: std::mem::take(&mut device.gap),
+            gap: device.gap,
             pending: tally.since(device.done).messages,
             cursor: device.cursor,
             window: attach.window,
         };
-        device.dirty |= welcome.gap;
         device.last_seen_ms = core.now.wall_ms;
         core.act(Effect::Welcome(attach.session.clone(), Box::new(welcome)));
         core.metrics.sessions.inc();
@@ -188,6 +187,12 @@ impl User {
     }
 
     pub fn status(&mut self, session: SessionId, state: PresenceState, text: Option<String>, core: &mut Core) {
+        let waiting = self.inbox.devices.iter_mut().filter_map(|device| device.waiting.as_mut());
+        if let Some(attach) = waiting.into_iter().find(|attach| attach.session.id() == session) {
+            // Its device is still being registered: it will begin with this state.
+            (attach.state, attach.text) = (state, text);
+            return;
+        }
         let Some((_, device)) = self.inbox.device_with(session) else { return };
         let Some(attached) = device.session.as_mut() else { return };
         attached.state = state;

@@ -16,6 +16,13 @@ use crate::store::{Boot, StoreState};
 pub const SWEEP_PAGE_MESSAGES: usize = 256;
 /// Removals of one user that may wait for the store; past it no further page is read for the user.
 pub const REMOVALS_MAX: usize = 4096;
+/// Messages taken out by expiry and the like (bodies included, for the dead letters) that may wait for the
+/// store.
+pub const TAKEN_OUT_MAX: usize = 512;
+/// Users whose records may be on their way from the store at once.
+pub const LOADS_MAX: usize = 4096;
+/// A wall clock that moves this much against the monotonic one has stepped, in milliseconds.
+pub const CLOCK_STEP_MS: u64 = 60_000;
 /// Operators' and the clock's jobs that may wait for one user.
 pub const SWEEPS_MAX: usize = 16;
 /// What a client is told to wait after a refusal that should pass soon.
@@ -123,6 +130,8 @@ pub struct Core {
     pub floor: Seq,
     pub metrics: Arc<Metrics>,
     started_us: u64,
+    /// By how much the wall clock was ahead of the hybrid one when it was last known to be right.
+    usual_lead_ms: i64,
     last_token: u64,
 }
 
@@ -145,6 +154,7 @@ impl Core {
             maybe_pushed_upto: boot.maybe_pushed_upto.unwrap_or(Seq::ZERO),
             metrics,
             started_us: now.us,
+            usual_lead_ms: lead_ms(now),
             last_token: 0,
         }
     }
@@ -159,6 +169,22 @@ impl Core {
         self.last_token
     }
 
+    /// Takes the time of a command. A wall clock that has stepped pauses expiry before anything is judged by it.
+    pub fn set_now(&mut self, now: Now) {
+        self.now = now;
+        let lead_ms = lead_ms(now);
+        if lead_ms.abs_diff(self.usual_lead_ms) > CLOCK_STEP_MS {
+            self.usual_lead_ms = lead_ms;
+            self.expiry_paused = true;
+        }
+    }
+
+    /// An operator who says that the clock is right takes its present lead for the usual one.
+    pub fn pause_expiry(&mut self, paused: bool) {
+        self.usual_lead_ms = lead_ms(self.now);
+        self.expiry_paused = paused;
+    }
+
     /// A clock that jumped must not expire what people still wait for; nor must a router that has
     /// just come back, before the clients had time to reconnect.
     pub fn expiry_runs(&self) -> bool {
@@ -168,4 +194,8 @@ impl Core {
     pub fn is_expired(&self, expires_ms: u64) -> bool {
         self.expiry_runs() && self.now.wall_ms >= expires_ms
     }
+}
+
+fn lead_ms(now: Now) -> i64 {
+    now.wall_ms.cast_signed() - (now.us / 1000).cast_signed()
 }

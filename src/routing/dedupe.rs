@@ -74,10 +74,10 @@ impl Dedupe {
         self.order.push_back((now_us + self.window_us, seq, key, recipient.clone()));
     }
 
-    pub fn settle(&mut self, key: SendKey, state: KnownState) {
-        if let Some(known) = self.entries.get_mut(&key) {
-            known.state = state;
-        }
+    /// False when it was forgotten meanwhile.
+    pub fn settle(&mut self, key: SendKey, state: KnownState) -> bool {
+        let known = self.entries.get_mut(&key);
+        known.map(|known| known.state = state).is_some()
     }
 
     /// Takes out what is too old or too much, one at a time; call until None.

@@ -12,6 +12,8 @@ use crate::store::DeviceRecord;
 
 pub struct Device {
     pub name: DeviceId,
+    /// The cursor with which it was registered: what is at or below was never meant for it.
+    pub start: Seq,
     /// Everything up to here was acknowledged, or is gone in a way that was made visible.
     pub cursor: Seq,
     /// The inbox's tally at the cursor: backlog = tally of the inbox − this.
@@ -127,6 +129,7 @@ impl Device {
     pub fn new(name: DeviceId, cursor: Seq, done: Tally, now_ms: u64) -> Self {
         Self {
             name,
+            start: cursor,
             cursor,
             done,
             pushed_upto: Seq::ZERO,
@@ -143,6 +146,7 @@ impl Device {
 
     pub fn record(&self) -> DeviceRecord {
         DeviceRecord {
+            start: self.start,
             cursor: self.cursor,
             pushed_upto: self.pushed_upto.max(self.session.as_ref().map_or(Seq::ZERO, |session| session.pushed)),
             last_seen_ms: self.last_seen_ms,
@@ -155,6 +159,11 @@ impl Device {
     pub fn record_upto(&self, settled: Seq) -> DeviceRecord {
         let record = self.record();
         DeviceRecord { cursor: record.cursor.min(settled).max(self.written), ..record }
+    }
+
+    /// It was meant to have this message and is done with it.
+    pub fn has_had(&self, seq: Seq) -> bool {
+        self.start < seq && seq <= self.cursor
     }
 
     pub fn session_is(&self, id: SessionId) -> bool {

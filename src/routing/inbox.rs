@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::core::{Core, REMOVALS_MAX};
+use super::core::{Core, REMOVALS_MAX, TAKEN_OUT_MAX};
 use super::dedupe::{KnownState, SendKey};
 use super::device::{Device, Reading};
 use super::effect::{Effect, ReadPage};
@@ -58,6 +58,8 @@ pub struct Inbox {
     pub purged_upto: Seq,
     /// Acknowledged by all and still on disk: seq and weight, to be removed with the next change.
     pub removals: Vec<(Seq, u64)>,
+    /// Messages taken out by expiry and the like that wait to be given to the writer.
+    pub taken_out: usize,
     /// Taken out by expiry, purge and the like; true once committed. A page that was read before may
     /// still show them.
     pub leaving: BTreeMap<Seq, bool>,
@@ -72,6 +74,11 @@ impl Inbox {
     /// True when nothing at or below `seq` is lacking anywhere.
     pub fn is_handed_over(&self, seq: Seq) -> bool {
         self.handed_over_upto().is_some_and(|upto| seq <= upto)
+    }
+
+    /// Removals and dead letters that the disk has not taken yet hold a replay back: memory stays bounded.
+    pub fn is_clogged(&self) -> bool {
+        self.removals.len() >= REMOVALS_MAX || self.taken_out >= TAKEN_OUT_MAX
     }
 
     /// What the least-behind device lacks: what quotas judge.
@@ -142,19 +149,22 @@ impl Inbox {
     /// Answers what every device has acknowledged by now. Returns how many were handed over.
     pub fn settle(&mut self, user: &UserId, core: &mut Core) -> u64 {
         let Some(upto) = self.handed_over_upto() else { return 0 };
+        let begun = self.devices.iter().filter(|device| !device.leaving).map(|device| device.start).min();
         let mut handed_over = 0;
         for entry in self.pending.iter_mut().take_while(|entry| entry.message.seq <= upto) {
-            // What an operator purged was skipped, not acknowledged.
-            if entry.done || entry.message.seq <= self.purged_upto {
+            // What an operator purged was skipped, not acknowledged; and what was meant only for a device
+            // that has been forgotten since was acknowledged by nobody.
+            let seq = entry.message.seq;
+            if entry.done || seq <= self.purged_upto || begun.is_none_or(|begun| seq <= begun) {
                 continue;
             }
             entry.done = true;
             handed_over += 1;
-            let seq = entry.message.seq;
             let waiting = std::mem::take(&mut entry.waiters);
             core.metrics.accepted_handed_over.inc_by(waiting.len() as u64);
             answer_all(waiting, user, &entry.message, Outcome::Accepted { seq, stored: false }, core);
-            core.dedupe.settle(entry.key, KnownState::HandedOver);
+            // A pending entry is never forgotten, so it is there.
+            let _known = core.dedupe.settle(entry.key, KnownState::HandedOver);
             if entry.submitted {
                 core.act(Effect::Cancel(entry.ticket.clone()));
             }
@@ -178,7 +188,12 @@ impl Inbox {
     /// Pushes what the device may have: pages from disk until nothing committed is left behind its
     /// position, then pending messages, while there is room.
     pub fn pump(&mut self, at: usize, user: &UserId, core: &mut Core) {
-        let Self { devices, pending, purged_upto, stored_upto, removals, last, tally, .. } = self;
+        // Once the daemon drains, what is in flight is all that goes out: so it comes to an end.
+        if core.draining {
+            return;
+        }
+        let clogged = self.is_clogged();
+        let Self { devices, pending, purged_upto, stored_upto, last, tally, .. } = self;
         let Some(device) = devices.get_mut(at) else { return };
         let (name, pushed_before) = (device.name.clone(), device.pushed_upto);
         let Some(session) = device.session.as_mut() else { return };
@@ -187,11 +202,10 @@ impl Inbox {
         }
         session.position = session.position.max(*purged_upto);
         if session.position < *stored_upto {
-            // Removals that the disk has not taken yet hold the replay back: memory stays bounded.
             let max_messages =
                 (session.window - session.in_flight.len().min(session.window)).min(core.settings.page_messages);
             let max_bytes = session.window_bytes.saturating_sub(session.in_flight_bytes).min(core.settings.page_bytes);
-            if max_messages == 0 || max_bytes == 0 || removals.len() >= REMOVALS_MAX {
+            if max_messages == 0 || max_bytes == 0 || clogged {
                 return;
             }
             let (after, upto) = (session.position, *stored_upto);

@@ -13,11 +13,17 @@ use crate::codes::{CloseCode, Code};
 #[derive(Default)]
 pub struct Line {
     pub waiting: VecDeque<Command>,
+    /// A timer will look after the sends.
+    pub timed: bool,
 }
 
 impl Line {
     pub fn push(&mut self, command: Command, core: &mut Core) {
-        let ends = matches!(command, Command::Detach { .. } | Command::Unwatch { .. } | Command::Ack { .. });
+        // Nobody is live yet, so there is nothing to acknowledge, and nobody for what is not kept.
+        if matches!(command, Command::Ack { .. } | Command::SendEphemeral { .. }) {
+            return turn_away(command, core);
+        }
+        let ends = matches!(command, Command::Detach { .. } | Command::Unwatch { .. });
         if ends || self.waiting.len() < core.settings.load_queue {
             self.waiting.push_back(command);
         } else {
@@ -45,6 +51,7 @@ impl Line {
 
     /// Sends that have waited too long are told that they were not taken. True when some still wait.
     pub fn answers_due(&mut self, core: &mut Core) -> bool {
+        self.timed = false;
         let timeout_us = core.settings.accept_timeout_us;
         let now_us = core.now.us;
         let late = |command: &Command| matches!(command, Command::Send(send) if send.taken_us + timeout_us <= now_us);
@@ -55,12 +62,13 @@ impl Line {
                 refuse(&send, Code::StorageUnavailable, "the store did not answer in time", None, core);
             }
         }
-        self.waiting.iter().any(|command| matches!(command, Command::Send(_)))
+        self.timed = self.waiting.iter().any(|command| matches!(command, Command::Send(_)));
+        self.timed
     }
 }
 
 /// There is no room for it: a refusal, never silence.
-fn turn_away(command: Command, core: &mut Core) {
+pub fn turn_away(command: Command, core: &mut Core) {
     match command {
         Command::Send(send) => refuse_busy(&send, core),
         Command::Attach(attach) => {

@@ -19,16 +19,14 @@ impl User {
         core.metrics.pages.inc();
         let Ok(page) = result else { return self.unreadable(at, core) };
         let position = if page.end { reading.upto } else { end_of(&page) };
-        let left: Vec<Seq> =
-            page.corrupt.iter().filter(|corrupt| self.bury_corrupt(**corrupt, core)).map(|c| c.0).collect();
-        let (fit, expired): (Vec<_>, Vec<_>) = page
-            .messages
-            .into_iter()
-            .filter(|stored| self.is_there(stored.message.seq))
-            .partition(|stored| !core.is_expired(stored.message.expires_ms));
-        let expired =
-            expired.iter().filter(|stored| self.expire(&stored.message, core)).map(|stored| stored.message.seq);
-        let left: Vec<Seq> = left.into_iter().chain(expired.collect::<Vec<_>>()).collect();
+        let mut left: Vec<Seq> =
+            page.corrupt.iter().filter(|corrupt| self.bury_corrupt(**corrupt, core)).map(|corrupt| corrupt.0).collect();
+        let there = page.messages.into_iter().filter(|stored| self.is_there(stored.message.seq));
+        let (expired, fit): (Vec<_>, Vec<_>) = there.partition(|stored| self.has_expired(&stored.message, core));
+        for Stored { message, .. } in expired {
+            self.expire(&message, core);
+            left.push(message.seq);
+        }
         self.left(left);
         let fit: Vec<(Arc<Message>, Tally)> =
             fit.into_iter().map(|Stored { message, tally }| (message, tally)).collect();
@@ -57,19 +55,20 @@ impl User {
         }
     }
 
-    /// Takes an expired message out of the inbox, unless it is on its way to a session. Dead-lettered
-    /// when no device has had it; otherwise only counted. True when it was taken out.
-    pub fn expire(&mut self, message: &Arc<Message>, core: &mut Core) -> bool {
-        if self.inbox.devices.iter().any(|device| device.carries(message.seq)) {
-            return false;
-        }
+    /// A message on its way to any session does not expire.
+    pub fn has_expired(&self, message: &Message, core: &Core) -> bool {
+        core.is_expired(message.expires_ms) && !self.inbox.devices.iter().any(|device| device.carries(message.seq))
+    }
+
+    /// Takes an expired message out of the inbox. Dead-lettered when no device has had it; otherwise
+    /// only counted.
+    pub fn expire(&mut self, message: &Arc<Message>, core: &mut Core) {
         core.metrics.expired.inc();
-        if self.inbox.devices.iter().any(|device| device.cursor >= message.seq) {
+        if self.inbox.devices.iter().any(|device| device.has_had(message.seq)) {
             self.take_out(message, core);
         } else {
             self.dispose(message, DeadReason::Expired, None, core);
         }
-        true
     }
 
     /// Takes a message out of the inbox and keeps it as a dead letter, in one change.
@@ -93,6 +92,7 @@ impl User {
     /// Out of the inbox on disk; whoever has it in flight removes nothing any more.
     pub fn take_out(&mut self, message: &Arc<Message>, core: &mut Core) {
         self.outgoing.ops.push(Op::Remove { seq: message.seq, bytes: message.weight() });
+        self.inbox.taken_out += 1;
         self.inbox.leaving.insert(message.seq, false);
         self.inbox.devices.iter_mut().for_each(|device| device.mark_gone(message.seq));
         core.act(Effect::Outstanding { from: message.from.clone(), waits: false });
@@ -104,6 +104,7 @@ impl User {
             return false;
         }
         core.metrics.corrupt.inc();
+        self.inbox.taken_out += 1;
         self.inbox.leaving.insert(seq, false);
         self.outgoing.ops.push(Op::Remove { seq, bytes });
         let letter = DeadLetter {

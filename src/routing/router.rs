@@ -76,25 +76,3 @@ impl Router {
         mailbox.queries.send(query).await.map_err(|_| Gone)
     }
 }
-
-/// The far ends of one owner's mailboxes, for tests of the rooms above.
-#[cfg(test)]
-pub(crate) struct OwnerEnds {
-    pub batches: mpsc::Receiver<Batch>,
-    pub queries: mpsc::Receiver<Query>,
-}
-
-#[cfg(test)]
-impl Router {
-    /// A router whose owners are played by a test.
-    pub(crate) fn with_played_owners(shards: usize) -> (Self, Vec<OwnerEnds>) {
-        let (mailboxes, ends) = (0..shards)
-            .map(|_| {
-                let (batches, batch_ends) = mpsc::channel(8);
-                let (queries, query_ends) = mpsc::channel(8);
-                (Mailbox { batches, queries }, OwnerEnds { batches: batch_ends, queries: query_ends })
-            })
-            .unzip::<_, _, Vec<_>, Vec<_>>();
-        (Self::new(mailboxes), ends)
-    }
-}

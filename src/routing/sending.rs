@@ -11,7 +11,7 @@ use super::effect::Effect;
 use super::inbox::{Entry, WAITERS_MAX, answer_all, released};
 use super::session_handle::{Answer, Ephemeral, Outcome};
 use super::timers::Kind;
-use super::user::{After, User};
+use super::user::User;
 use crate::codes::Code;
 use crate::ids::{Seq, SessionId};
 use crate::message::Message;
@@ -104,8 +104,10 @@ impl User {
         let until_us = send.taken_us + core.settings.accept_timeout_us;
         match self.inbox.entry_mut(seq) {
             Some(entry) if !entry.failed && entry.waiters.len() < WAITERS_MAX => {
+                // The first of them must not wait longer because another asked again.
+                entry.answer_until_us =
+                    if entry.waiters.is_empty() { until_us } else { entry.answer_until_us.min(until_us) };
                 entry.waiters.push(send.sender.clone());
-                entry.answer_until_us = until_us;
                 self.await_answers(core);
             }
             Some(_) | None => {
@@ -242,7 +244,8 @@ impl User {
             waiting.into_iter().for_each(|send| self.send(send, core));
         }
         if more || !self.looked_up.is_empty() {
-            self.await_answers(core);
+            self.accept_timer = true;
+            core.timers.wait(Kind::AcceptAgain, &self.name, now_us);
         }
     }
 
@@ -287,18 +290,29 @@ impl User {
         if entry.done {
             // Acknowledged by all while the batch was being cut. Known in memory as handed over, but
             // on disk as well, so it does not have to be kept in memory.
-            self.memory_only -= 1;
-            core.dedupe.settle(entry.key, KnownState::Stored);
+            if core.dedupe.settle(entry.key, KnownState::Stored) {
+                self.memory_only = self.memory_only.saturating_sub(1);
+            } else {
+                // Forgotten in memory meanwhile: from now on only the disk knows it.
+                self.dedupe_complete = false;
+            }
             self.inbox.removals.push((seq, entry.message.weight()));
             return;
         }
-        core.dedupe.settle(entry.key, KnownState::Stored);
+        let _known = core.dedupe.settle(entry.key, KnownState::Stored);
         core.act(Effect::Outstanding { from: entry.message.from.clone(), waits: true });
         if seq <= self.inbox.purged_upto {
-            self.dispose(&entry.message, DeadReason::Purged, None, core);
-            let left = vec![seq];
-            self.outgoing.after.push(After::Left(left));
+            self.end_undelivered(&entry.message, DeadReason::Purged, core);
+        } else if self.inbox.is_handed_over(seq) {
+            // The only device that lacked it was forgotten while it was being written.
+            core.metrics.forgotten.inc();
+            self.end_undelivered(&entry.message, DeadReason::DeviceForgotten, core);
         }
+    }
+
+    fn end_undelivered(&mut self, message: &Arc<Message>, reason: DeadReason, core: &mut Core) {
+        self.dispose(message, reason, None, core);
+        self.left(vec![message.seq]);
     }
 
     /// The commit failed: nobody knows what is on disk.
@@ -327,6 +341,8 @@ impl User {
         if let Some(last) = covered.last() {
             device.advance(seq, last.tally);
         }
+        // It has read its welcome, and with it that it missed something.
+        device.dirty |= std::mem::take(&mut device.gap);
         // Before settling: what is settled by this very ack was never on disk.
         let on_disk = self.inbox.settled_upto();
         self.settle(core);

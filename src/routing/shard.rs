@@ -35,8 +35,8 @@ pub struct World {
 
 /// The owner's end of its mailboxes.
 pub struct Mail {
-    pub(super) batches: mpsc::Receiver<Batch>,
-    pub(super) queries: mpsc::Receiver<Query>,
+    pub batches: mpsc::Receiver<Batch>,
+    pub queries: mpsc::Receiver<Query>,
 }
 
 /// One owner: its state and the world around it.

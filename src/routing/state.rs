@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use tokio::sync::oneshot;
 
 use super::command::{Command, NotDone, Report};
-use super::core::Core;
+use super::core::{Core, LOADS_MAX};
 use super::dedupe::KnownState;
 use super::effect::Effect;
-use super::line::Line;
+use super::line::{Line, turn_away};
 use super::session_handle::Closing;
 use super::timers::Kind;
 use super::user::User;
@@ -29,23 +29,30 @@ enum Slot {
 pub struct State {
     core: Core,
     users: HashMap<UserId, Slot>,
+    /// Users whose records are on their way.
+    loading: usize,
     drains: Vec<oneshot::Sender<()>>,
+    /// When it is next worth a look whether a drain is over, hybrid microseconds.
+    drain_look_us: u64,
 }
+
+/// How often that is looked at.
+const DRAIN_LOOK_US: u64 = 5_000;
 
 impl State {
     pub fn new(core: Core) -> Self {
-        Self { core, users: HashMap::new(), drains: Vec::new() }
+        Self { core, users: HashMap::new(), loading: 0, drains: Vec::new(), drain_look_us: 0 }
     }
 
     /// Applies one command; what is to be done is added to `effects`.
     pub fn apply(&mut self, command: Command, now: Now, effects: &mut Vec<Effect>) {
-        self.core.now = now;
+        self.core.set_now(now);
         match command {
             Command::Report(Report::Loaded { user, result }) => self.loaded(&user, result),
             Command::Report(Report::Committed(report)) => self.committed(report),
             Command::Ceiling(ceiling) => self.core.seqs.raise(ceiling),
             Command::Storage(state) => self.core.storage = state,
-            Command::PauseExpiry(paused) => self.core.expiry_paused = paused,
+            Command::PauseExpiry(paused) => self.core.pause_expiry(paused),
             Command::Drain { reply } => self.drain(reply),
             Command::CloseAll { closing, spread_ms } => self.close_all(&closing, spread_ms),
             Command::Tick => {}
@@ -59,7 +66,8 @@ impl State {
 
     /// When [`Command::Tick`] is due, hybrid microseconds.
     pub fn next_tick_us(&self) -> Option<u64> {
-        self.core.timers.next_us()
+        let drain = (!self.drains.is_empty()).then_some(self.drain_look_us);
+        self.core.timers.next_us().into_iter().chain(drain).min()
     }
 
     /// Bytes in all inboxes, as the store counts them.
@@ -93,14 +101,13 @@ impl State {
         let Some(user) = about(&command).cloned() else { return };
         match self.users.get_mut(&user) {
             Some(Slot::Here(here)) => here.handle(command, &mut self.core),
-            Some(Slot::Loading(line)) => line.push(command, &mut self.core),
+            Some(Slot::Loading(line)) => wait_in_line(line, command, &user, &mut self.core),
+            None if loads(&command) && self.loading >= LOADS_MAX => turn_away(command, &mut self.core),
             None if loads(&command) => {
                 let mut line = Line::default();
-                if matches!(command, Command::Send(_)) {
-                    self.core.timers.wait(Kind::Accept, &user, self.core.now.us);
-                }
-                line.push(command, &mut self.core);
+                wait_in_line(&mut line, command, &user, &mut self.core);
                 self.users.insert(user.clone(), Slot::Loading(line));
+                self.loading += 1;
                 self.core.metrics.loads.inc();
                 self.core.act(Effect::Load(user));
             }
@@ -111,6 +118,7 @@ impl State {
     fn loaded(&mut self, name: &UserId, result: Result<LoadedUser, StoreError>) {
         let Some(Slot::Loading(line)) = self.users.get_mut(name) else { return };
         let line = std::mem::take(line);
+        self.loading -= 1;
         match result {
             Ok(loaded) => {
                 let mut user = Box::new(User::new(name.clone(), loaded, &mut self.core));
@@ -150,18 +158,19 @@ impl State {
                     let evict = kind == Kind::Look && user.look(&mut self.core);
                     match kind {
                         Kind::Hold => user.hold_over(&mut self.core),
-                        Kind::Accept => user.answers_due(&mut self.core),
+                        Kind::Accept | Kind::AcceptAgain => user.answers_due(&mut self.core),
                         Kind::Linger => user.linger_over(&mut self.core),
                         Kind::Look if evict => self.evict(&name),
                         Kind::Look => self.core.timers.wait(Kind::Look, &name, self.core.now.us),
                     }
                 }
-                Some(Slot::Loading(line)) => {
-                    if kind == Kind::Accept && line.answers_due(&mut self.core) {
-                        self.core.timers.wait(Kind::Accept, &name, self.core.now.us);
+                Some(Slot::Loading(line)) if matches!(kind, Kind::Accept | Kind::AcceptAgain) => {
+                    let some_wait = line.answers_due(&mut self.core);
+                    if some_wait {
+                        self.core.timers.wait(Kind::AcceptAgain, &name, self.core.now.us);
                     }
                 }
-                None => {}
+                Some(Slot::Loading(_)) | None => {}
             }
         }
     }
@@ -186,7 +195,9 @@ impl State {
 
     fn drain(&mut self, reply: oneshot::Sender<()>) {
         self.core.draining = true;
+        self.drains.retain(|earlier| !earlier.is_closed());
         self.drains.push(reply);
+        self.drain_look_us = 0;
         for slot in self.users.values_mut() {
             if let Slot::Here(user) = slot {
                 user.drain(&mut self.core);
@@ -194,8 +205,13 @@ impl State {
         }
     }
 
+    /// Looking means looking at everyone, so it is done now and then, not at every command.
     fn finish_drain(&mut self) {
-        if self.drains.is_empty() || !self.users.values().all(is_drained) {
+        if self.drains.is_empty() || self.core.now.us < self.drain_look_us {
+            return;
+        }
+        self.drain_look_us = self.core.now.us + DRAIN_LOOK_US;
+        if !self.users.values().all(is_drained) {
             return;
         }
         for reply in std::mem::take(&mut self.drains) {
@@ -219,8 +235,17 @@ impl State {
 fn is_drained(slot: &Slot) -> bool {
     match slot {
         Slot::Here(user) => user.is_drained(),
-        Slot::Loading(_) => false,
+        Slot::Loading(line) => !line.waiting.iter().any(|command| matches!(command, Command::Send(_))),
     }
+}
+
+/// A command waits for the user's record; a send among them is answered in time whatever comes.
+fn wait_in_line(line: &mut Line, command: Command, user: &UserId, core: &mut Core) {
+    if matches!(command, Command::Send(_)) && !line.timed {
+        line.timed = true;
+        core.timers.wait(Kind::Accept, user, core.now.us);
+    }
+    line.push(command, core);
 }
 
 /// The user a command is about.

@@ -15,13 +15,18 @@ use super::inbox::before;
 use super::replaying::end_of;
 use super::session_handle::Session;
 use super::user::{After, User};
-use crate::codes::CloseCode;
+use crate::codes::{CloseCode, Code};
 use crate::ids::{DeviceId, Seq, SessionId};
 use crate::message::Tally;
 use crate::store::{DeadReason, Op, Page, StoreError, Stored};
 
 /// How long an expired message that is on its way to a session is left alone, in milliseconds.
 const LOOK_AGAIN_MS: u64 = 60_000;
+
+/// Pages without anything expired after which an expiry goes no further for now.
+const FRUITLESS_PAGES_MAX: u32 = 16;
+/// When it comes back in that case, in milliseconds.
+const LOOK_FURTHER_MS: u64 = 600_000;
 
 /// What is to be done.
 pub enum Work {
@@ -37,15 +42,17 @@ pub enum Work {
         found: bool,
         reply: oneshot::Sender<Result<u64, NotDone>>,
     },
+    /// What has expired. `fruitless` pages in a row held nothing that had.
     Expire {
         at_ms: u64,
+        fruitless: u32,
     },
     /// A device is too far behind: it misses what is older than half the quota.
     Lapse {
         device: DeviceId,
     },
-    /// A device is unregistered; what only it lacked is dead-lettered.
-    /// It alone lacks what lies between its cursor and `upto`. `dropped` once its registration is gone.
+    /// A device is unregistered; what only it lacked is dead-lettered. That lies between its cursor and `upto`.
+    /// `dropped` once its registration is gone.
     Forget {
         device: DeviceId,
         upto: Seq,
@@ -89,6 +96,15 @@ impl User {
 
     /// The session's own wish: the device is unregistered, then the session is closed.
     pub fn forget_own(&mut self, session: SessionId, core: &mut Core) {
+        let waiting = self.inbox.devices.iter().filter_map(|device| device.waiting.as_ref());
+        if let Some(attach) = waiting.into_iter().find(|attach| attach.session.id() == session) {
+            let handle = attach.session.clone();
+            return core.act(Effect::Error(
+                handle,
+                Code::Overloaded,
+                "the device is being registered; forget it later",
+            ));
+        }
         let Some((at, device)) = self.inbox.device_with(session) else { return };
         let device = device.name.clone();
         let Some(handle) = self.take_session(at, core) else { return };
@@ -146,7 +162,7 @@ impl User {
         for device in expired {
             self.forget_device(&device, None, core);
         }
-        self.enqueue(Work::Expire { at_ms }, core);
+        self.enqueue(Work::Expire { at_ms, fruitless: 0 }, core);
     }
 
     /// A device that is further behind than the quota while another is not must not block the user.
@@ -278,12 +294,13 @@ impl User {
                 *found = !left.is_empty();
                 false
             }
-            Work::Expire { .. } => {
+            Work::Expire { fruitless, .. } => {
                 left.extend(
                     there.iter().filter(|stored| self.expire_due(stored, core)).map(|stored| stored.message.seq),
                 );
                 self.note_front(span, there, &left);
-                !left.is_empty()
+                *fruitless = if left.is_empty() { *fruitless + 1 } else { 0 };
+                *fruitless < FRUITLESS_PAGES_MAX
             }
             Work::Lapse { device } => self.lapse(&device.clone(), there, &mut left, core),
             Work::Forget { device, .. } => {
@@ -304,14 +321,15 @@ impl User {
     }
 
     fn expire_due(&mut self, stored: &Stored, core: &mut Core) -> bool {
-        if !core.is_expired(stored.message.expires_ms) {
-            return false;
+        if self.has_expired(&stored.message, core) {
+            self.expire(&stored.message, core);
+            return true;
         }
-        let gone = self.expire(&stored.message, core);
-        if !gone {
+        if core.is_expired(stored.message.expires_ms) {
+            // On its way to a session: whatever becomes of that, someone looks again.
             self.outgoing.ops.push(Op::PutDue { at_ms: core.now.wall_ms + LOOK_AGAIN_MS });
         }
-        gone
+        false
     }
 
     /// The inbox now begins at the first message of the page that stays: backlogs shrink by what has
@@ -393,7 +411,13 @@ impl User {
             Work::PurgeOne { found, reply, .. } => {
                 core.act(Effect::ReplyCount(reply, if found { Ok(1) } else { Err(NotDone::NotFound) }));
             }
-            Work::Expire { at_ms } => self.outgoing.ops.push(Op::DropDue { at_ms }),
+            Work::Expire { at_ms, fruitless } => {
+                if fruitless >= FRUITLESS_PAGES_MAX {
+                    // Something further back may have expired; it is not worth the whole inbox every minute.
+                    self.outgoing.ops.push(Op::PutDue { at_ms: core.now.wall_ms + LOOK_FURTHER_MS });
+                }
+                self.outgoing.ops.push(Op::DropDue { at_ms });
+            }
             Work::Lapse { .. } => {}
             Work::Forget { then, dropped: true, .. } => told(then, Ok(()), core),
             Work::Forget { device, upto, then, .. } => return self.drop_device(sweep.id, device, upto, then, core),

@@ -13,13 +13,18 @@ pub enum Kind {
     Hold,
     /// A send has to be answered.
     Accept,
+    /// The same, looked at again soon.
+    AcceptAgain,
     /// A user that lost its last session becomes offline for watchers.
     Linger,
     /// A user is looked at: evicted when idle, last seen refreshed when not.
     Look,
 }
 
-const KINDS: [Kind; 4] = [Kind::Hold, Kind::Accept, Kind::Linger, Kind::Look];
+const KINDS: [Kind; 5] = [Kind::Hold, Kind::Accept, Kind::AcceptAgain, Kind::Linger, Kind::Look];
+
+/// How many times within the time that a send may take it is looked at again, once it came near its end.
+const ACCEPT_LOOKS: u64 = 16;
 
 #[derive(Debug)]
 struct Line {
@@ -31,6 +36,7 @@ struct Line {
 pub struct Timers {
     hold: Line,
     accept: Line,
+    accept_again: Line,
     linger: Line,
     look: Line,
 }
@@ -41,6 +47,7 @@ impl Timers {
         Self {
             hold: line(settings.commit_delay_us),
             accept: line(settings.accept_timeout_us),
+            accept_again: line((settings.accept_timeout_us / ACCEPT_LOOKS).max(1)),
             linger: line(settings.linger_us),
             look: line(settings.evict_after_us),
         }
@@ -50,6 +57,7 @@ impl Timers {
         match kind {
             Kind::Hold => &mut self.hold,
             Kind::Accept => &mut self.accept,
+            Kind::AcceptAgain => &mut self.accept_again,
             Kind::Linger => &mut self.linger,
             Kind::Look => &mut self.look,
         }
@@ -75,7 +83,7 @@ impl Timers {
 
     /// When the next one is due, hybrid microseconds.
     pub fn next_us(&self) -> Option<u64> {
-        let lines = [&self.hold, &self.accept, &self.linger, &self.look];
+        let lines = [&self.hold, &self.accept, &self.accept_again, &self.linger, &self.look];
         lines.into_iter().filter_map(|line| line.users.front().map(|(due, _)| *due)).min()
     }
 }

@@ -129,6 +129,7 @@ impl User {
             return;
         }
         let mut ops = std::mem::take(&mut self.outgoing.ops);
+        self.inbox.taken_out = 0;
         ops.extend(self.inbox.removals.drain(..).map(|(seq, bytes)| Op::Remove { seq, bytes }));
         let settled = self.inbox.settled_upto();
         for device in self.inbox.devices.iter_mut().filter(|device| device.dirty && !device.leaving) {
@@ -222,11 +223,16 @@ impl User {
             && self.sweeps.is_empty()
     }
 
-    /// Nothing of this user is waiting for the store: what a drain waits for.
+    /// What a drain waits for: every send is answered, and every cursor of a user who has left is written. One
+    /// who is still there will be written when leaving.
     pub fn is_drained(&self) -> bool {
-        self.inbox.pending.iter().all(|entry| entry.waiters.is_empty())
-            && self.looked_up.is_empty()
-            && self.outgoing.in_flight.is_none()
+        let answered = self.inbox.pending.iter().all(|entry| entry.waiters.is_empty()) && self.looked_up.is_empty();
+        let here = self.inbox.devices.iter().any(|device| device.session.is_some() || device.waiting.is_some());
+        answered && (here || self.is_written())
+    }
+
+    fn is_written(&self) -> bool {
+        self.outgoing.in_flight.is_none()
             && self.inbox.removals.is_empty()
             && !self.record_dirty
             && !self.inbox.devices.iter().any(|device| device.dirty)
@@ -258,6 +264,7 @@ fn load_device(loaded: &crate::store::LoadedDevice, tally: Tally, core: &Core) -
     let record = &loaded.record;
     let mut device =
         Device::new(loaded.device.clone(), record.cursor, loaded.base.unwrap_or(tally), record.last_seen_ms);
+    device.start = record.start;
     device.pushed_upto = record.pushed_upto.max(core.maybe_pushed_upto);
     device.gap = record.gap;
     device.dirty = false;

@@ -15,6 +15,7 @@ mod draft;
 mod due;
 pub mod engine;
 mod fjall_engine;
+mod journal;
 mod keys;
 pub mod memory;
 mod meta;
@@ -61,6 +62,8 @@ pub enum StoreState {
 /// A device's registration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeviceRecord {
+    /// Where it began: what is at or below was never meant for it.
+    pub start: Seq,
     /// Everything up to here was acknowledged by the device.
     pub cursor: Seq,
     /// The highest seq ever pushed to it in a session that ended.
@@ -144,7 +147,9 @@ pub enum What {
 /// One part of a [`What::Change`].
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Takes one message out of the inbox. `bytes` is its weight, for the totals.
+    /// Takes one message out of the inbox, once. `bytes` is its weight, for the totals. Goes into the
+    /// same change as the cursor that makes it superfluous: [`reader::Reader::load`] looks behind the
+    /// least cursor only.
     Remove {
         seq: Seq,
         bytes: u64,
@@ -164,7 +169,7 @@ pub enum Op {
     PutDue {
         at_ms: u64,
     },
-    /// This user was looked at: the entry that [`Reader::due`] reported is done.
+    /// This user was looked at: the entry that [`reader::Reader::due`] reported is done.
     DropDue {
         at_ms: u64,
     },
@@ -177,7 +182,8 @@ pub enum Op {
 #[derive(Debug, Clone)]
 pub struct CommitReport {
     pub written: Vec<Written>,
-    /// Set when the batch failed: none of `written` may be counted on (nor ruled out).
+    /// Set when the batch failed: none of `written` may be counted on (nor ruled out), but what says
+    /// `stored: false` is certainly not on disk. With [`StoreError::Poisoned`] nothing was tried.
     pub error: Option<StoreError>,
 }
 

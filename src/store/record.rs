@@ -51,10 +51,11 @@ pub fn decode_message(seq: Seq, record: &[u8]) -> Result<Stored, RecordError> {
     take_message(seq, &mut Decoder::open(record)?)
 }
 
-/// `flags cursor pushed_upto last_seen_ms`
+/// `flags start cursor pushed_upto last_seen_ms`
 pub fn encode_device(device: &DeviceRecord) -> Vec<u8> {
-    let mut record = Encoder::with_capacity(25);
+    let mut record = Encoder::with_capacity(33);
     record.u8(if device.gap { FLAG_GAP } else { 0 });
+    record.u64(device.start.0);
     record.u64(device.cursor.0);
     record.u64(device.pushed_upto.0);
     record.u64(device.last_seen_ms);
@@ -64,7 +65,8 @@ pub fn encode_device(device: &DeviceRecord) -> Vec<u8> {
 pub fn decode_device(record: &[u8]) -> Result<DeviceRecord, RecordError> {
     let mut fields = Decoder::open(record)?;
     let gap = fields.u8()? & FLAG_GAP != 0;
-    Ok(DeviceRecord { cursor: Seq(fields.u64()?), pushed_upto: Seq(fields.u64()?), last_seen_ms: fields.u64()?, gap })
+    let [start, cursor, pushed_upto, last_seen_ms] = [fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?];
+    Ok(DeviceRecord { start: Seq(start), cursor: Seq(cursor), pushed_upto: Seq(pushed_upto), last_seen_ms, gap })
 }
 
 /// `last_seen_ms presence_version`
@@ -264,7 +266,7 @@ mod tests {
         let stored = decode_message(Seq(77), &encode_message(&message(), tally)).unwrap();
         assert_eq!((&*stored.message, stored.tally), (&message(), tally));
 
-        let device = DeviceRecord { cursor: Seq(1), pushed_upto: Seq(2), last_seen_ms: 3, gap: true };
+        let device = DeviceRecord { start: Seq(4), cursor: Seq(1), pushed_upto: Seq(2), last_seen_ms: 3, gap: true };
         assert_eq!(decode_device(&encode_device(&device)), Ok(device));
 
         for message in [None, Some(Arc::new(message()))] {

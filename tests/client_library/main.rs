@@ -1,6 +1,13 @@
 //! Goal: the client library keeps its word whatever the router and the network do.
 //! Method: a scripted router on loopback, one connection at a time; each test plays one hazard and
 //! waits for what must come, under a deadline.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test a broken expectation is a panic"
+)]
 
 mod closing;
 mod receiving;

@@ -1,6 +1,8 @@
 //! Messages: once each, in order, acked only when the application is done; presence only forward; a
 //! slow application hurts nobody.
 
+use std::time::Instant;
+
 use doorstep::client::Event;
 use doorstep::presence::PresenceState;
 use futures::{FutureExt, StreamExt};
@@ -29,6 +31,7 @@ async fn acks_are_cumulative_and_batched_and_the_first_goes_at_once() {
     let server = Server::start().await;
     let (_client, mut events) = server.client();
     let mut peer = server.welcome_with(json!({"window": 256})).await;
+    let started = Instant::now();
     for seq in 1..=200 {
         peer.deliver(seq, &format!("m{seq}"), false).await;
     }
@@ -41,7 +44,9 @@ async fn acks_are_cumulative_and_batched_and_the_first_goes_at_once() {
         acks.push(peer.hear_a("ack").await["seq"].as_u64().unwrap());
     }
     assert!(acks.is_sorted_by(|a, b| a < b), "{acks:?}");
-    assert!(acks.len() <= 60, "{} acks for 200 messages", acks.len());
+    // The first, full batches, the rest, and one for every 10 ms that it took.
+    let most = 1 + 200 / 32 + 1 + started.elapsed().as_millis() / 10;
+    assert!(acks.len() as u128 <= most, "{} acks for 200 messages, {most} allowed", acks.len());
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ async fn silence_is_taken_for_death() {
 #[tokio::test]
 async fn a_hello_without_answer_is_given_up() {
     let server = Server::start().await;
-    let options = Options { connect_timeout: Duration::from_millis(200), ..server.options() };
+    let options = Options { connect_timeout: Duration::from_secs(1), ..server.options() };
     let (_client, mut events) = Client::connect(options);
     let mute = server.accept().await;
     server.welcome().await;

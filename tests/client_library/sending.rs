@@ -122,7 +122,7 @@ async fn a_body_that_would_end_the_session_never_leaves() {
 #[tokio::test]
 async fn when_the_time_is_over_the_failure_says_what_is_known() {
     let server = Server::start().await;
-    let options = Options { send_timeout: Duration::from_millis(200), ..server.options() };
+    let options = Options { send_timeout: Duration::from_millis(500), ..server.options() };
     let (client, _events) = Client::connect(options);
     // Nothing went out: no session yet.
     let error = within("the answer", client.send(&user("bob"), "hi")).await.unwrap_err();

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::daemon::Daemon;
-use super::history::{History, Session};
+use super::history::{History, Mark, Session};
 use super::{schema, wait};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -120,13 +120,24 @@ impl TestClient {
     /// Connects and says hello, where that may go wrong.
     pub async fn attempt(url: &str, options: &Options) -> Result<Self, Refused> {
         let mut client = Self::dial(url, options).await?;
+        let hello_at = client.greet(options).await?;
+        client.welcomed(options, hello_at).await
+    }
+
+    /// Says hello and does not wait for an answer; the mark is for [`Self::welcomed`].
+    pub async fn greet(&mut self, options: &Options) -> Result<Option<Mark>, Refused> {
         let hello_at = options.history.as_ref().map(History::mark);
         let mut hello = json!({"type": "hello"});
         hello.as_object_mut().unwrap().extend(options.hello.clone());
-        client.speaker.say(&hello).await.map_err(|error| Refused::Gone(error.to_string()))?;
+        self.speaker.say(&hello).await.map_err(|error| Refused::Gone(error.to_string()))?;
+        Ok(hello_at)
+    }
+
+    /// Waits for the `welcome` that answers a hello.
+    pub async fn welcomed(mut self, options: &Options, hello_at: Option<Mark>) -> Result<Self, Refused> {
         loop {
-            match client.listener.next().await {
-                Heard::Frame(frame) if frame["type"] == "welcome" => client.welcome = frame,
+            match self.listener.next().await {
+                Heard::Frame(frame) if frame["type"] == "welcome" => self.welcome = frame,
                 // Said right before a close, which comes next.
                 Heard::Frame(frame) if frame["type"] == "goodbye" => continue,
                 Heard::Frame(frame) => panic!("{frame} instead of a welcome"),
@@ -136,13 +147,13 @@ impl TestClient {
             break;
         }
         if let (Some(history), Some(mark)) = (&options.history, hello_at) {
-            let (user, device) = (text(&client.welcome["user"]), text(&client.welcome["device"]));
-            let (cursor, registered) = (number(&client.welcome["cursor"]), client.welcome["registered"] == true);
+            let (user, device) = (text(&self.welcome["user"]), text(&self.welcome["device"]));
+            let (cursor, registered) = (number(&self.welcome["cursor"]), self.welcome["registered"] == true);
             let session = history.attached(mark, user, device, cursor, registered);
-            client.speaker.record = Some(session.clone());
-            client.listener.record = Some(session);
+            self.speaker.record = Some(session.clone());
+            self.listener.record = Some(session);
         }
-        Ok(client)
+        Ok(self)
     }
 
     /// Upgrades only: the server still waits for a `hello`.

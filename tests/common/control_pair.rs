@@ -40,11 +40,17 @@ pub struct ControlPair {
 impl ControlPair {
     /// Connects `NAME-left` and `NAME-right` and sets them talking; returns after their first round.
     pub async fn start(daemon: &Daemon, name: &str) -> Self {
+        Self::start_as(daemon, name, |_, options| options).await
+    }
+
+    /// As [`Self::start`], where a client needs more than its name: `dress(user, options)` adds it.
+    pub async fn start_as(daemon: &Daemon, name: &str, dress: impl Fn(&str, Options) -> Options) -> Self {
         let history = History::new();
         let users = [format!("{name}-left"), format!("{name}-right")];
         let mut pair = Vec::new();
         for user in &users {
-            let mut client = TestClient::open(daemon, Options::of(user, "control").record(&history)).await;
+            let options = dress(user, Options::of(user, "control").record(&history));
+            let mut client = TestClient::open(daemon, options).await;
             client.expect("caught_up").await;
             pair.push(client);
         }

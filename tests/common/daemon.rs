@@ -88,6 +88,14 @@ impl Daemon {
         self.launch().await
     }
 
+    /// As [`Self::restart`], but on any free port: for tests that are down so often that somebody else
+    /// might take the port meanwhile.
+    pub async fn restart_anywhere(&mut self) {
+        self.port = 0;
+        self.settings.set("gateway.listen", "127.0.0.1:0");
+        self.restart().await;
+    }
+
     /// Changes what the next [`Self::restart`] will be configured with.
     pub fn settings(&mut self) -> &mut Settings {
         &mut self.settings
@@ -129,6 +137,11 @@ impl Daemon {
         self.port
     }
 
+    /// The port that the next [`Self::restart`] will ask for.
+    pub fn move_to(&mut self, port: u16) {
+        self.port = port;
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
@@ -144,20 +157,29 @@ impl Daemon {
 
     /// Memory in use, as the kernel counts it.
     pub fn rss_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most memory that was ever in use at once since the process began.
+    pub fn peak_rss_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.running().id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a VmRSS line");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a line of this name");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
         kib * 1024
     }
 
     /// One admin call: status and body. An empty body is `null`, one that is not JSON a string.
     pub async fn admin(&self, method: &str, path: &str) -> (u16, Value) {
-        self.admin_call(method, path, Bytes::new()).await
+        admin_call(&self.socket(), method, path, Bytes::new()).await
     }
 
     /// One admin call with a JSON body.
     pub async fn admin_with(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        self.admin_call(method, path, body.to_string().into()).await
+        admin_call(&self.socket(), method, path, body.to_string().into()).await
     }
 
     /// Writes the dead-letter list into `history`, page by page: what it lists is not lost.
@@ -242,25 +264,6 @@ impl Daemon {
         Some(Err(status))
     }
 
-    async fn admin_call(&self, method: &str, path: &str, body: Bytes) -> (u16, Value) {
-        let stream = UnixStream::connect(self.socket()).await.expect("the admin socket answers");
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "doorstep")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .unwrap();
-        let what = format!("an answer to {method} {path}");
-        let response = wait::within(&what, sender.send_request(request)).await.unwrap();
-        let status = response.status().as_u16();
-        let bytes = wait::within(&what, response.into_body().collect()).await.unwrap().to_bytes();
-        connection.abort();
-        (status, json_or_text(&bytes))
-    }
-
     fn config_file(&self) -> PathBuf {
         self.dir.path().join("router.toml")
     }
@@ -286,6 +289,26 @@ impl Drop for Daemon {
 fn announced_port(line: &str) -> Option<u16> {
     let (_, rest) = line.split_once("ws://127.0.0.1:")?;
     rest.split_once("/v1/connect")?.0.parse().ok()
+}
+
+/// One call at an admin socket: status and body. An empty body is `null`, one that is not JSON a string.
+pub async fn admin_call(socket: &Path, method: &str, path: &str, body: Bytes) -> (u16, Value) {
+    let stream = UnixStream::connect(socket).await.expect("the admin socket answers");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "doorstep")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
+        .unwrap();
+    let what = format!("an answer to {method} {path}");
+    let response = wait::within(&what, sender.send_request(request)).await.unwrap();
+    let status = response.status().as_u16();
+    let bytes = wait::within(&what, response.into_body().collect()).await.unwrap().to_bytes();
+    connection.abort();
+    (status, json_or_text(&bytes))
 }
 
 fn json_or_text(bytes: &[u8]) -> Value {

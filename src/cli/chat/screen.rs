@@ -141,7 +141,10 @@ mod tests {
         assert_eq!(shown(r#"{"text":"hi"}"#, false), "bob: hi\n");
         assert_eq!(shown(r#"{"text":"hi"}"#, true), "bob: hi (perhaps seen before)\n");
         assert_eq!(shown(r#"{"n":1}"#, false), "bob: {\"n\":1}\n");
-        assert_eq!(shown(r#"{"text":"a\u001b[2J\nb\u009bc\u202ed"}"#, false), "bob: a\\u{1b}[2J\\nb\\u{9b}c\\u{202e}d\n");
+        assert_eq!(
+            shown(r#"{"text":"a\u001b[2J\nb\u009bc\u202ed"}"#, false),
+            "bob: a\\u{1b}[2J\\nb\\u{9b}c\\u{202e}d\n"
+        );
     }
 
     #[test]

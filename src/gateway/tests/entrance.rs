@@ -141,10 +141,7 @@ async fn a_full_house_says_so() {
     let mut house = open(config);
     let (_bob, _) = house.enter("bob").await;
     let (_carol, _) = house.enter("carol").await;
-    let mut late = TcpStream::connect(house.address).await.unwrap();
-    let mut answer = String::new();
-    soon("the refusal", late.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(status_of(&house, "/v1/connect", &[]).await, 503);
     assert_eq!(house.metrics.connects_refused.get(), 1);
 }
 

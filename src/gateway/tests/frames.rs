@@ -73,6 +73,25 @@ async fn every_other_frame_becomes_its_command() {
 }
 
 #[tokio::test]
+async fn commands_that_fill_more_than_one_batch_keep_their_order() {
+    let mut config = config();
+    config.presence.max_watched = 1000;
+    let mut house = open(config);
+    let (mut bob, _) = house.enter("bob").await;
+    let users: Vec<_> = (0..256).map(|n| format!("user {n}")).collect();
+    let watch = serde_json::json!({"type":"watch","users":users}).to_string();
+    for frame in [r#"{"type":"ack","seq":1}"#, &watch, r#"{"type":"ack","seq":2}"#] {
+        soon("room to write", bob.socket.feed(Message::text(frame))).await.unwrap();
+    }
+    soon("room to write", bob.socket.flush()).await.unwrap();
+    assert!(matches!(house.owner.next().await, Command::Ack { seq: Seq(1), .. }));
+    for _ in 0..256 {
+        assert!(matches!(house.owner.next().await, Command::Watch { .. }));
+    }
+    assert!(matches!(house.owner.next().await, Command::Ack { seq: Seq(2), .. }));
+}
+
+#[tokio::test]
 async fn a_send_that_cannot_be_taken_is_rejected_with_its_id() {
     let mut config = config();
     config.limits.malformed_frames = 100;

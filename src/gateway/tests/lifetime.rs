@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use crate::codes::CloseCode;
 use crate::gateway::testing::{Client, House, config, open, soon};
+use crate::limits::BATCH_COMMANDS_MAX;
 use crate::routing::command::Command;
 use crate::routing::session_handle::Closing;
 use crate::shutdown::Phase;
@@ -202,5 +203,22 @@ async fn pongs_among_deliveries_leave_every_frame_whole() {
         }
     }
     pushing.await.unwrap();
-    pinging.await.unwrap();
+    drop(pinging.await.unwrap());
+}
+
+/// The library queues a pong and writes it when it is polled next. When that poll brings nothing else, the pong must
+/// still leave.
+#[tokio::test]
+async fn the_last_pong_of_a_full_batch_is_not_left_behind() {
+    let mut house = open(config());
+    let (mut bob, _session) = house.enter("bob").await;
+    for n in 0..BATCH_COMMANDS_MAX as u64 {
+        let ping = Message::Ping(Bytes::copy_from_slice(&n.to_be_bytes()[6..]));
+        soon("room to write", bob.socket.feed(ping)).await.unwrap();
+    }
+    soon("room to write", bob.socket.flush()).await.unwrap();
+    for n in 0..BATCH_COMMANDS_MAX as u64 {
+        let Some(Message::Pong(payload)) = bob.message().await else { panic!("no pong") };
+        assert_eq!(payload[..], n.to_be_bytes()[6..]);
+    }
 }

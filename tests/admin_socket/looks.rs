@@ -2,7 +2,7 @@
 //! played owners, look at them in every way there is, and hold the answers and what was touched against it.
 
 use super::*;
-use crate::store::{DeadLetter, DeadReason, DeviceRecord, UserRecord};
+use doorstep::store::{DeadLetter, DeadReason, DeviceRecord, UserRecord};
 
 const BODIES: [&str; 3] = [r#"{"z": 1.00, "a":[]}"#, "\"two\"", "3e2"];
 

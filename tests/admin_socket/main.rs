@@ -1,6 +1,14 @@
 //! The side door as its callers see it: real HTTP over a real Unix socket, a real store in memory, and
 //! owners that are played here.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "in a test a broken expectation is a panic"
+)]
+
 mod changes;
 mod looks;
 
@@ -16,22 +24,23 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
-use super::{AdminDesk, AdminDoor, Controls};
-use crate::clock::{self, Clock};
-use crate::config::Config;
-use crate::ids::{DeviceId, MessageId, Seq, SessionId, UserId};
-use crate::message::{Message, Tally};
-use crate::metrics::Metrics;
-use crate::presence::{PresenceInfo, PresenceState};
-use crate::routing::command::{Command, DeviceView, NotDone, Query, SessionView, ShardStats, UserView};
-use crate::routing::outstanding::Outstanding;
-use crate::routing::presence_view::PresenceView;
-use crate::routing::router::{OwnerEnds, Router};
-use crate::routing::session_handle::{Answer, Outcome, Sender};
-use crate::shutdown::{self, Announcer};
-use crate::store::memory::MemoryEngine;
-use crate::store::writer::{Cellar, Writer};
-use crate::store::{CommitReport, Op, Reporter, StoreError, StoreState, What, Write};
+use doorstep::admin::{AdminDesk, AdminDoor, Controls};
+use doorstep::clock::{self, Clock};
+use doorstep::config::Config;
+use doorstep::ids::{DeviceId, MessageId, Seq, SessionId, UserId};
+use doorstep::message::{Message, Tally};
+use doorstep::metrics::Metrics;
+use doorstep::presence::{PresenceInfo, PresenceState};
+use doorstep::routing::command::{Command, DeviceView, NotDone, Query, SessionView, ShardStats, UserView};
+use doorstep::routing::outstanding::Outstanding;
+use doorstep::routing::presence_view::PresenceView;
+use doorstep::routing::router::Router;
+use doorstep::routing::session_handle::{Answer, Outcome, Sender};
+use doorstep::routing::shard::Mail;
+use doorstep::shutdown::{self, Announcer};
+use doorstep::store::memory::MemoryEngine;
+use doorstep::store::writer::{Cellar, Writer};
+use doorstep::store::{CommitReport, Op, Reporter, StoreError, StoreState, What, Write};
 
 const SHARDS: usize = 3;
 /// Longer than anything here takes.
@@ -102,7 +111,7 @@ impl Reporter for Reports {
     fn state(&self, _state: StoreState) {}
 }
 
-async fn play_owner(shard: usize, router: Router, mut ends: OwnerEnds, play: Arc<Mutex<Play>>) {
+async fn play_owner(shard: usize, router: Router, mut ends: Mail, play: Arc<Mutex<Play>>) {
     loop {
         tokio::select! {
             Some(query) = ends.queries.recv() => answer_query(shard, &router, query, &play.lock().unwrap()),
@@ -185,7 +194,7 @@ impl House {
         let (reader, clock) = (cellar.reader.clone(), Clock::start(cellar.boot.floor.0));
         let (to_reports, reports) = mpsc::sync_channel(64);
         let writer = cellar.start(SHARDS, clock, Arc::new(Reports(to_reports))).unwrap();
-        let (router, ends) = Router::with_played_owners(SHARDS);
+        let (router, ends) = doorstep::routing::mailboxes(SHARDS, 8);
         let play = Arc::new(Mutex::new(Play::default()));
         let owners = ends.into_iter().enumerate();
         let owners = owners.map(|(shard, ends)| tokio::spawn(play_owner(shard, router.clone(), ends, play.clone())));

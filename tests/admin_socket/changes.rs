@@ -2,7 +2,7 @@
 //! whether a message was taken. Method: owners that answer, refuse, or fall silent.
 
 use super::*;
-use crate::codes::Code;
+use doorstep::codes::Code;
 
 const SEND: &str = r#"{"from":"alice","to":"bob","id":"m1","body":{"z": 1.00, "a":[]},"ttl_ms":5000}"#;
 
@@ -125,8 +125,8 @@ async fn removing_a_session_finds_whose_it_is() {
 #[tokio::test]
 async fn dead_letters_are_cleared_and_counted() {
     let house = House::open().await;
-    let letter = crate::store::DeadLetter {
-        reason: crate::store::DeadReason::Corrupt,
+    let letter = doorstep::store::DeadLetter {
+        reason: doorstep::store::DeadReason::Corrupt,
         user: id("bob"),
         device: None,
         seq: Seq(1),

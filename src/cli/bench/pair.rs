@@ -1,0 +1,208 @@
+//! One pair at work: a sender that keeps its window full, a receiver that acks what it gets.
+//!
+//! One task and one poll drive both connections: read what is there, write what follows from it, flush
+//! once. A flush per frame would measure system calls.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::time::{Instant, Sleep};
+
+use crate::cli::CliError;
+use crate::ids::UserId;
+use crate::protocol::client_encode::client_frame;
+use crate::protocol::frames::{ClientFrame, SendFrame};
+
+use super::lane::{Frame, Lane};
+use super::ledger::{Answer, Faults, Ledger};
+use super::report::{Sample, Tally, locked};
+use super::{BenchArgs, DRAIN_MAX};
+
+/// Frames read from one connection before others have their turn.
+const READ_MAX: usize = 128;
+/// The pause after a refusal that names no time.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The hours of work.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    pub(super) count_from: Instant,
+    pub(super) stop_at: Instant,
+    give_up_at: Instant,
+}
+
+impl Plan {
+    pub(super) fn starting_now(args: &BenchArgs) -> Self {
+        let count_from = Instant::now() + args.warmup;
+        let stop_at = count_from + args.duration;
+        Self { count_from, stop_at, give_up_at: stop_at + DRAIN_MAX }
+    }
+
+    fn counts(&self, now: Instant) -> bool {
+        (self.count_from..self.stop_at).contains(&now)
+    }
+}
+
+pub(super) struct Pair {
+    sender: Lane,
+    receiver: Lane,
+    to: UserId,
+    body: Box<RawValue>,
+    window: usize,
+    ledger: Ledger,
+    received: u64,
+    acked: u64,
+    paused_until: Option<Instant>,
+    samples: Vec<Sample>,
+}
+
+impl Pair {
+    pub(super) fn new(sender: Lane, receiver: Lane, to: &UserId, args: &BenchArgs) -> Self {
+        Self {
+            sender,
+            receiver,
+            to: to.clone(),
+            body: body(args.size as usize),
+            window: args.window as usize,
+            ledger: Ledger::default(),
+            received: 0,
+            acked: 0,
+            paused_until: None,
+            samples: Vec::new(),
+        }
+    }
+
+    /// Works by the plan; returns the promises that were broken.
+    pub(super) async fn run(mut self, plan: Plan, tally: Arc<Mutex<Tally>>) -> Result<Faults, CliError> {
+        let mut alarm = Box::pin(tokio::time::sleep_until(plan.stop_at));
+        std::future::poll_fn(|cx| self.poll(cx, plan, &tally, alarm.as_mut())).await?;
+        tokio::join!(self.sender.leave(), self.receiver.leave());
+        Ok(self.ledger.close())
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        plan: Plan,
+        tally: &Mutex<Tally>,
+        mut alarm: Pin<&mut Sleep>,
+    ) -> Poll<Result<(), CliError>> {
+        loop {
+            self.work(cx, plan)?;
+            locked(tally).take(&mut self.samples);
+            let now = Instant::now();
+            if now >= plan.give_up_at || (now >= plan.stop_at && self.ledger.is_settled()) {
+                return Poll::Ready(Ok(()));
+            }
+            let wake_at = self.wake_at(plan, now);
+            if alarm.deadline() != wake_at {
+                alarm.as_mut().reset(wake_at);
+            }
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn wake_at(&self, plan: Plan, now: Instant) -> Instant {
+        let limit = if now < plan.stop_at { plan.stop_at } else { plan.give_up_at };
+        self.paused_until.filter(|until| *until > now).map_or(limit, |until| until.min(limit))
+    }
+
+    fn work(&mut self, cx: &mut Context<'_>, plan: Plan) -> Result<(), CliError> {
+        self.read_deliveries(cx, plan)?;
+        self.read_answers(cx, plan)?;
+        if self.received > self.acked && self.receiver.is_writable(cx)? {
+            self.acked = self.received;
+            self.receiver.write(client_frame(&ClientFrame::Ack { seq: self.acked }))?;
+        }
+        self.send(cx, plan)?;
+        self.receiver.flush(cx)?;
+        self.sender.flush(cx)
+    }
+
+    fn read_deliveries(&mut self, cx: &mut Context<'_>, plan: Plan) -> Result<(), CliError> {
+        for _ in 0..READ_MAX {
+            let Poll::Ready(text) = self.receiver.poll_text(cx) else { return Ok(()) };
+            let text = text?;
+            let frame = Frame::read(&text)?;
+            let (Some(seq), Some(number), "message") = (frame.seq, number(frame.id), frame.kind) else { continue };
+            self.received = self.received.max(seq);
+            let now = Instant::now();
+            if let Some(sent_at) = self.ledger.delivered(number, frame.redelivered) {
+                self.samples.push(Sample::Delivered { after: now - sent_at, counts: plan.counts(now) });
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    fn read_answers(&mut self, cx: &mut Context<'_>, plan: Plan) -> Result<(), CliError> {
+        for _ in 0..READ_MAX {
+            let Poll::Ready(text) = self.sender.poll_text(cx) else { return Ok(()) };
+            let text = text?;
+            let frame = Frame::read(&text)?;
+            let Some(number) = number(frame.id) else { continue };
+            let now = Instant::now();
+            match frame.kind {
+                "accepted" => {
+                    if let Some(sent_at) = self.ledger.answered(number, Answer::Accepted) {
+                        let (after, counts) = (now - sent_at, plan.counts(now));
+                        self.samples.push(Sample::Accepted { after, stored: frame.stored, counts });
+                    }
+                }
+                "rejected" => self.rejected(number, &frame, now),
+                _ => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// A refused message is not repeated: it would take its place at that time, and order could no longer
+    /// be told from the numbers.
+    fn rejected(&mut self, number: u64, frame: &Frame<'_>, now: Instant) {
+        let code = frame.code.as_ref().and_then(|code| code.as_str()).unwrap_or("?").to_owned();
+        let answer = if code == "unknown_outcome" { Answer::Unknown } else { Answer::Refused };
+        let pause = frame.retry_after_ms.map_or(PAUSE, Duration::from_millis);
+        if self.ledger.answered(number, answer).is_some() {
+            self.paused_until = Some(now + pause);
+            self.samples.push(Sample::Rejected { code });
+        }
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, plan: Plan) -> Result<(), CliError> {
+        let now = Instant::now();
+        if now >= plan.stop_at || self.paused_until.is_some_and(|until| until > now) {
+            return Ok(());
+        }
+        self.paused_until = None;
+        while self.ledger.unanswered() < self.window && self.sender.is_writable(cx)? {
+            let number = self.ledger.sent(Instant::now());
+            let frame = client_frame(&ClientFrame::Send(SendFrame {
+                id: Some(number.to_string().into()),
+                to: self.to.as_str().into(),
+                body: &self.body,
+                ttl_ms: None,
+                retry: false,
+                ephemeral: false,
+            }));
+            self.sender.write(frame)?;
+        }
+        Ok(())
+    }
+}
+
+/// Users are fresh for every run, so that plain numbers are ids enough.
+fn number(id: Option<&str>) -> Option<u64> {
+    id?.parse().ok()
+}
+
+/// A JSON string of `size` bytes, quotes included.
+#[allow(clippy::unwrap_used, reason = "letters between quotes are JSON")]
+fn body(size: usize) -> Box<RawValue> {
+    RawValue::from_string(format!("\"{}\"", "x".repeat(size.saturating_sub(2)))).unwrap()
+}

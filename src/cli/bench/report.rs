@@ -1,0 +1,178 @@
+//! Figures: collected while the bench runs, printed at its end.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::cli::CliError;
+
+use super::BenchArgs;
+use super::ledger::Faults;
+
+/// Three digits of every latency are kept.
+const DIGITS: u8 = 3;
+const PERCENTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
+
+/// One thing that a pair saw. `counts` is false while warming up and finishing.
+pub(super) enum Sample {
+    Delivered { after: Duration, counts: bool },
+    Accepted { after: Duration, stored: bool, counts: bool },
+    Rejected { code: String },
+}
+
+/// What all pairs saw.
+pub(super) struct Tally {
+    delivery_ns: Histogram<u64>,
+    accept_ns: Histogram<u64>,
+    stored: u64,
+    rejected: BTreeMap<String, u64>,
+    pub(super) delivered_ever: u64,
+}
+
+/// A pair that panicked has left nothing half done here.
+pub(super) fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Tally {
+    pub(super) fn new() -> Result<Self, CliError> {
+        let histogram = || Histogram::new(DIGITS).map_err(|error| CliError::new(error.to_string()));
+        Ok(Self {
+            delivery_ns: histogram()?,
+            accept_ns: histogram()?,
+            stored: 0,
+            rejected: BTreeMap::new(),
+            delivered_ever: 0,
+        })
+    }
+
+    pub(super) fn take(&mut self, samples: &mut Vec<Sample>) {
+        for sample in samples.drain(..) {
+            match sample {
+                Sample::Delivered { after, counts } => {
+                    self.delivered_ever += 1;
+                    record(&mut self.delivery_ns, after, counts);
+                }
+                Sample::Accepted { after, stored, counts } => {
+                    self.stored += u64::from(stored && counts);
+                    record(&mut self.accept_ns, after, counts);
+                }
+                Sample::Rejected { code } => *self.rejected.entry(code).or_default() += 1,
+            }
+        }
+    }
+}
+
+fn record(histogram: &mut Histogram<u64>, after: Duration, counts: bool) {
+    if counts {
+        // The histogram grows as far as numbers go, so that recording cannot fail.
+        let _recorded = histogram.record(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)).is_ok();
+    }
+}
+
+/// A finished run.
+pub(super) struct Report {
+    args: BenchArgs,
+    delivered: u64,
+    accepted: u64,
+    stored: u64,
+    rejected: BTreeMap<String, u64>,
+    delivery_us: Vec<(&'static str, f64)>,
+    accept_us: Vec<(&'static str, f64)>,
+    pub(super) faults: Faults,
+}
+
+impl Report {
+    pub(super) fn new(args: &BenchArgs, tally: &Mutex<Tally>, faults: Faults) -> Self {
+        let tally = locked(tally);
+        Self {
+            args: args.clone(),
+            delivered: tally.delivery_ns.len(),
+            accepted: tally.accept_ns.len(),
+            stored: tally.stored,
+            rejected: tally.rejected.clone(),
+            delivery_us: percentiles(&tally.delivery_ns),
+            accept_us: percentiles(&tally.accept_ns),
+            faults,
+        }
+    }
+
+    fn per_second(&self) -> f64 {
+        self.delivered as f64 / self.args.duration.as_secs_f64()
+    }
+
+    fn stored_share(&self) -> f64 {
+        if self.accepted == 0 { 0.0 } else { self.stored as f64 / self.accepted as f64 }
+    }
+
+    fn faults(&self) -> [(&'static str, u64); 5] {
+        let Faults { lost, disordered, duplicated, refused_but_delivered, unanswered } = self.faults;
+        [
+            ("lost", lost),
+            ("disordered", disordered),
+            ("duplicated", duplicated),
+            ("refused_but_delivered", refused_but_delivered),
+            ("unanswered", unanswered),
+        ]
+    }
+
+    pub(super) fn json(&self) -> String {
+        let object = |pairs: &[(&'static str, f64)]| -> Value {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
+        };
+        let faults: Value = self.faults().into_iter().map(|(name, n)| (name.to_owned(), json!(n))).collect();
+        json!({
+            "pairs": self.args.pairs,
+            "window": self.args.window,
+            "size_bytes": self.args.size,
+            "duration_s": self.args.duration.as_secs_f64(),
+            "delivered": self.delivered,
+            "accepted": self.accepted,
+            "messages_per_second": self.per_second().round(),
+            "delivery_us": object(&self.delivery_us),
+            "accept_us": object(&self.accept_us),
+            "stored_share": self.stored_share(),
+            "rejected": self.rejected,
+            "faults": faults,
+        })
+        .to_string()
+    }
+
+    pub(super) fn table(&self) -> String {
+        let BenchArgs { pairs, window, size, duration, .. } = &self.args;
+        let (seconds, stored) = (duration.as_secs_f64(), self.stored_share() * 100.0);
+        let mut lines = vec![
+            format!("{pairs} pairs, {window} unanswered sends each, {size}-byte bodies, {seconds} s"),
+            String::new(),
+            format!("delivered    {:>10.0} messages/s  ({} in all)", self.per_second(), self.delivered),
+            format!("accepted     {:>10}  ({:.1} % handed over, {stored:.1} % stored)", self.accepted, 100.0 - stored),
+            String::new(),
+            format!("latency (µs) {}", columns(PERCENTILES.iter().map(|(name, _)| (*name).to_owned()))),
+            format!("  to arrive  {}", columns(self.delivery_us.iter().map(|(_, us)| format!("{us:.0}")))),
+            format!("  to accept  {}", columns(self.accept_us.iter().map(|(_, us)| format!("{us:.0}")))),
+        ];
+        for (code, n) in &self.rejected {
+            lines.push(format!("rejected as {code}: {n}"));
+        }
+        let faults: Vec<_> =
+            self.faults().iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
+        lines.push(String::new());
+        lines.push(match faults.is_empty() {
+            true => "everything accepted arrived, once and in order".to_owned(),
+            false => format!("FAULTS: {}", faults.join(", ").replace('_', " ")),
+        });
+        lines.join("\n")
+    }
+}
+
+fn columns(cells: impl Iterator<Item = String>) -> String {
+    cells.map(|cell| format!("{cell:>10}")).collect()
+}
+
+fn percentiles(histogram: &Histogram<u64>) -> Vec<(&'static str, f64)> {
+    let us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+    PERCENTILES.iter().map(|(name, quantile)| (*name, us(*quantile))).collect()
+}

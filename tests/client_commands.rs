@@ -1,0 +1,96 @@
+//! Goal: `doorstep chat` and `doorstep bench` keep the promise at the hands of people.
+//! Method: the real commands against a real daemon, their input and output through pipes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test a broken expectation is a panic"
+)]
+
+mod common;
+
+use std::process::Output;
+
+use common::daemon::Daemon;
+use common::wait;
+use serde_json::Value;
+
+async fn chat(daemon: &Daemon, me: &str, to: &str, input: &str) -> Vec<String> {
+    let output = daemon.command(&["chat", "--as", me, "--to", to, "--url", &daemon.url()], input).await;
+    assert!(output.status.success(), "{output:?}");
+    lines(&output)
+}
+
+fn lines(output: &Output) -> Vec<String> {
+    String::from_utf8(output.stdout.clone()).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// What others wrote, and the ticks: everything that is no note.
+fn said(lines: &[String]) -> Vec<&str> {
+    lines.iter().map(String::as_str).filter(|line| !line.starts_with('*')).collect()
+}
+
+#[tokio::test]
+async fn what_was_said_to_an_absent_user_waits_over_a_crash_and_arrives_once() {
+    let mut daemon = Daemon::start(|_| {}).await;
+    let alice = chat(&daemon, "alice", "bob", "one\ntwo\n//three\n").await;
+    assert_eq!(said(&alice), ["✓ queued: one", "✓ queued: two", "✓ queued: /three"]);
+    assert!(alice.contains(&"* bob is offline".to_owned()), "{alice:?}");
+    daemon.kill9();
+    daemon.restart().await;
+    let bob = chat(&daemon, "bob", "alice", "").await;
+    assert!(bob.contains(&"* 3 messages waited for you".to_owned()), "{bob:?}");
+    assert_eq!(said(&bob).len(), 3);
+    for (line, text) in said(&bob).into_iter().zip(["one", "two", "/three"]) {
+        assert!(line.starts_with(&format!("alice: {text}")), "{line}");
+    }
+    assert_eq!(said(&chat(&daemon, "bob", "alice", "").await), [""; 0], "everything shown was acked");
+}
+
+#[tokio::test]
+async fn a_chat_without_a_router_says_so_and_how_to_start_one() {
+    let mut daemon = Daemon::start(|_| {}).await;
+    daemon.kill9();
+    for command in [&["chat", "--as", "alice", "--url"][..], &["bench", "--url"]] {
+        let output = daemon.command(&[command, &[&daemon.url()]].concat(), "").await;
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("doorstep serve"));
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_nobody_can_take_is_a_failure() {
+    let daemon = Daemon::start(|settings| {
+        settings.set("limits.body_bytes", "64B");
+    })
+    .await;
+    let long = "x".repeat(100);
+    let args = ["chat", "--as", "alice", "--to", "bob", "--url", &daemon.url()];
+    let output = daemon.command(&args, &format!("{long}\nshort\n")).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&lines(&output))[0].starts_with("✗ not accepted: xxx"));
+    assert_eq!(said(&lines(&output))[1], "✓ queued: short");
+}
+
+#[tokio::test]
+async fn a_short_bench_verifies_and_leaves_nothing_behind() {
+    let daemon = Daemon::start(|_| {}).await;
+    let args = "bench --pairs 5 --window 8 --duration 1s --warmup 200ms --verify --json --url".split(' ');
+    let url = daemon.url();
+    let args: Vec<&str> = args.chain([url.as_str()]).collect();
+    let output = daemon.command(&args, "").await;
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["delivered"].as_u64().unwrap() > 0, "{report}");
+    let latency = |kind: &str, name: &str| report[kind][name].as_f64().unwrap();
+    assert!(latency("delivery_us", "p50") > 0.0);
+    assert!(latency("accept_us", "p50") <= latency("accept_us", "max"));
+    wait::until("every device is unregistered", async || {
+        let (_, users) = daemon.admin("GET", "/v1/users").await;
+        (users["users"] == serde_json::json!([])).then_some(())
+    })
+    .await;
+    let (_, queues) = daemon.admin("GET", "/v1/queues").await;
+    assert_eq!(queues["queues"], serde_json::json!([]), "{queues}");
+}

@@ -1,0 +1,64 @@
+//! Goal: a clock that went back expires nothing that people still wait for: expiry is paused until an
+//! operator says that the clock is right.
+//! Method: a store whose alive stamp lies in the future of the wall clock it is opened with. A step in mid
+//! life cannot be made without the right to set the machine's clock.
+
+use std::time::Duration;
+
+use doorstep::store::memory::MemoryEngine;
+use serde_json::json;
+
+use super::common::client::{Options, TestClient};
+use super::common::inside::Inside;
+use super::common::wait;
+use super::support::{accepted, receive, say};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_before_the_alive_stamp_pauses_expiry_until_an_operator_resumes_it() {
+    let mut inside = Inside::start_on(MemoryEngine::new(), |config| config.queue.expiry_grace = Duration::ZERO).await;
+    for device in ["phone", "laptop"] {
+        enter(&inside, "bob", device).await.leave().await;
+    }
+    assert_eq!(is_paused(&inside).await, false);
+    let mut alice = enter(&inside, "alice", "chat").await;
+    accepted(&say(&mut alice, json!({"type": "send", "id": "m1", "to": "bob", "body": 1, "ttl_ms": 1})).await, true);
+    drop(alice);
+    inside.stop().await.unwrap();
+
+    inside.clock_behind = Duration::from_secs(24 * 3600);
+    inside.begin().await;
+    assert_eq!(is_paused(&inside).await, true);
+    let mut phone = inside.connect(&Options::of("bob", "phone")).await;
+    receive(&mut phone, "m1", false).await;
+    phone.expect("caught_up").await;
+    drop(phone);
+
+    let (status, resumed) = inside.admin("POST", "/v1/expiry/resume").await;
+    assert_eq!((status, &resumed["was_paused"]), (200, &json!(true)), "{resumed}");
+    assert_eq!(is_paused(&inside).await, false);
+    // The phone's session may not be gone yet, and what is on its way to a session does not expire.
+    wait::until("the phone to be gone", async || {
+        let (_, sessions) = inside.admin("GET", "/v1/sessions").await;
+        sessions["sessions"].as_array()?.is_empty().then_some(())
+    })
+    .await;
+    let mut laptop = inside.connect(&Options::of("bob", "laptop")).await;
+    laptop.expect("caught_up").await;
+    let (_, page) = inside.admin("GET", "/v1/dead-letters").await;
+    wait::until("the dead letter", async || {
+        let (_, page) = inside.admin("GET", "/v1/dead-letters").await;
+        (page["dead_letters"][0]["reason"] == "expired").then_some(())
+    })
+    .await;
+    drop(page);
+}
+
+async fn is_paused(inside: &Inside) -> bool {
+    inside.admin("GET", "/v1/health").await.1["expiry_paused"].as_bool().unwrap()
+}
+
+async fn enter(inside: &Inside, user: &str, device: &str) -> TestClient {
+    let mut client = inside.connect(&Options::of(user, device)).await;
+    client.expect("caught_up").await;
+    client
+}

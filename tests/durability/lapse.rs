@@ -1,0 +1,70 @@
+//! Goal: a device that is left lying around does not block its user: past the quota it lapses. What it
+//! missed is in the dead letters, and it is told of the gap.
+//! Method: two devices, one that keeps up and one that is away, and more messages than the quota holds.
+
+use super::common::client::{Options, TestClient};
+use super::common::daemon::Daemon;
+use super::common::history::History;
+use super::common::wait;
+use super::support::{accepted, dead_letters, enter, receive, register, send, waiting};
+
+const QUOTA: u64 = 10;
+const MESSAGES: u64 = 3 * QUOTA;
+
+#[tokio::test]
+async fn a_device_that_is_far_behind_lapses_and_blocks_nobody() {
+    let history = History::new();
+    let daemon = Daemon::start(|settings| {
+        settings.set("queue.max_messages", QUOTA as i64);
+    })
+    .await;
+    register(&daemon, &history, "bob", "laptop").await;
+    let mut phone = enter(&daemon, &history, "bob", "phone").await;
+    let mut alice = enter(&daemon, &history, "alice", "chat").await;
+    let mut last = 0;
+    for number in 0..MESSAGES {
+        alice.send("bob", &format!("m{number}"), "x").await;
+        last = receive(&mut phone, &format!("m{number}"), false).await;
+        phone.ack(last).await;
+        accepted(&alice.recv().await, true);
+    }
+    // The device lacks at most the quota when all is settled.
+    wait::until("the laptop to have lapsed", async || {
+        let kept = waiting(&daemon, "bob").await;
+        (kept <= QUOTA && dead_letters(&daemon).await.len() as u64 == MESSAGES - kept).then_some(())
+    })
+    .await;
+    for letter in dead_letters(&daemon).await {
+        assert_eq!((&letter["reason"], &letter["device"]), (&"lapsed".into(), &"laptop".into()), "{letter}");
+    }
+    daemon.record_dead_letters(&history).await;
+
+    let mut laptop = TestClient::open(&daemon, Options::of("bob", "laptop").record(&history)).await;
+    assert_eq!(laptop.welcome["gap"], true, "{}", laptop.welcome);
+    let mut received = 0;
+    loop {
+        let frame = laptop.recv().await;
+        if frame["type"] == "caught_up" {
+            break;
+        }
+        received += 1;
+        laptop.ack(frame["seq"].as_u64().unwrap()).await;
+    }
+    assert_eq!(received + dead_letters(&daemon).await.len() as u64, MESSAGES, "nothing vanished in silence");
+    laptop.leave().await;
+    let mut laptop = enter(&daemon, &history, "bob", "laptop").await;
+    assert!(laptop.welcome["gap"].is_null(), "it was told once: {}", laptop.welcome);
+    let next = accepted_after(&mut alice, &mut phone, &mut laptop).await;
+    assert!(next > last);
+    history.assert_clean();
+}
+
+/// One more message reaches both.
+async fn accepted_after(alice: &mut TestClient, phone: &mut TestClient, laptop: &mut TestClient) -> u64 {
+    let answer = send(alice, "bob", "after", "x");
+    let (answer, on_phone, on_laptop) =
+        tokio::join!(answer, receive(phone, "after", false), receive(laptop, "after", false));
+    assert_eq!(answer["type"], "accepted", "{answer}");
+    assert_eq!(on_phone, on_laptop);
+    on_phone
+}

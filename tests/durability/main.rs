@@ -1,0 +1,31 @@
+//! Hazards of acceptance and storage, one file each: on the real binary where that can show them, on a
+//! daemon over the engine in memory where the disk has to fail on demand.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "in a test a broken expectation is a panic, and a measured time is worth a line"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod support;
+
+mod clock_steps;
+mod corrupt_record_on_disk;
+mod dedupe_before_and_after_a_restart;
+mod forget_a_device;
+mod graceful_shutdown_under_load;
+mod lapse;
+mod low_disk_refuses_sends_and_lets_acks_go_on;
+mod quota_full_rejects_the_new_one;
+mod restart_refusals;
+mod retries_of_elided_messages_are_marked;
+mod second_signal_exits_at_once;
+mod start_with_a_million_messages_waiting;
+mod ttl_expires_into_dead_letters;
+mod unknown_outcome_on_a_failed_commit_after_a_push;
+mod unknown_outcome_when_the_disk_is_stuck;
+mod unusable_data_directory;

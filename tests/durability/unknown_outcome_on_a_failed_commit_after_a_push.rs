@@ -1,0 +1,88 @@
+//! Goal: when the commit of a message fails that was pushed already, its sender is told that the outcome is
+//! unknown, which is true; the store is poisoned, live traffic goes on for the grace, then the daemon ends
+//! with 75. What is repeated on the next one arrives, marked.
+//! Method: the engine in memory fails one sync; afterwards the power goes, once with and once without what
+//! was not synced.
+
+use std::time::Duration;
+
+use doorstep::daemon::DaemonError;
+use doorstep::store::memory::{MemoryEngine, Unsynced};
+use serde_json::json;
+
+use super::common::client::{Options, TestClient};
+use super::common::history::History;
+use super::common::inside::Inside;
+use super::support::{accepted, receive, rejected, retry, send};
+
+/// Long enough for the live part of the test, on a busy machine too.
+const GRACE: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_batch_was_lost() {
+    poisoned(Unsynced::Lost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_batch_reached_the_disk_after_all() {
+    poisoned(Unsynced::Kept).await;
+}
+
+async fn poisoned(unsynced: Unsynced) {
+    let history = History::new();
+    let mut inside = Inside::start_on(MemoryEngine::new(), |config| {
+        config.store.poison_grace = GRACE;
+        config.store.commit_delay = Duration::from_secs(1);
+    })
+    .await;
+    // Bob's laptop is away, so what is sent to Bob must be stored; Carol has one device, which is there.
+    enter(&inside, &history, "bob", "laptop").await.leave().await;
+    let mut phone = enter(&inside, &history, "bob", "phone").await;
+    let mut carol = enter(&inside, &history, "carol", "phone").await;
+    let mut alice = enter(&inside, &history, "alice", "chat").await;
+    alice.send("carol", "held", "in flight, and held back from the disk").await;
+    let held = receive(&mut carol, "held", false).await;
+
+    inside.engine.fail_syncs(1);
+    alice.send("bob", "m1", "one").await;
+    let first = receive(&mut phone, "m1", false).await;
+    rejected(&alice.recv().await, "unknown_outcome");
+    rejected(&retry(&mut alice, "bob", "m1", "one").await, "unknown_outcome");
+    rejected(&send(&mut alice, "bob", "m2", "two").await, "storage_unavailable");
+    rejected(&send(&mut alice, "carol", "m3", "three").await, "storage_unavailable");
+
+    // What is in flight is still handed over; what needs no disk goes on.
+    carol.ack(held).await;
+    assert_eq!(accepted(&alice.recv().await, false), held);
+    alice.say(json!({"type": "send", "to": "bob", "body": "typing", "ephemeral": true})).await;
+    assert_eq!(phone.expect("message").await["ephemeral"], true);
+    let (status, health) = inside.admin("GET", "/v1/health").await;
+    assert_eq!((status, &health["store"], &health["live"]), (503, &json!("poisoned"), &json!(true)));
+
+    let ended = inside.exit().await.unwrap_err();
+    assert!(matches!(ended, DaemonError::Poisoned), "{ended}");
+    assert_eq!(ended.exit_code(), 75);
+    drop((alice, phone, carol));
+
+    inside.crash(unsynced).await;
+    inside.begin().await;
+    let mut alice = enter(&inside, &history, "alice", "chat").await;
+    let again = accepted(&retry(&mut alice, "bob", "m1", "one").await, true);
+    match unsynced {
+        Unsynced::Kept => assert_eq!(again, first, "it was stored and is recognised"),
+        Unsynced::Lost => assert!(again > first, "it is taken afresh"),
+    }
+    for device in ["phone", "laptop"] {
+        let mut bob = inside.connect(&Options::of("bob", device).record(&history)).await;
+        assert_eq!(receive(&mut bob, "m1", true).await, again);
+        bob.ack(again).await;
+        bob.expect("caught_up").await;
+    }
+    history.assert_clean();
+}
+
+async fn enter(inside: &Inside, history: &History, user: &str, device: &str) -> TestClient {
+    let mut client = inside.connect(&Options::of(user, device).record(history)).await;
+    client.expect("caught_up").await;
+    client
+}

@@ -1,0 +1,276 @@
+//! Goal: a client that does not read, does not acknowledge or does not answer costs its own time and bounded
+//! memory, and nothing that was accepted for it is lost.
+//! Method: clients with a narrow receive buffer that stop at some point, senders that go on; afterwards the
+//! same device comes back well-behaved, and the history checker compares.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+
+use crate::common::client::{Options, TestClient};
+use crate::common::daemon::Settings;
+use crate::common::history::History;
+use crate::common::wait;
+use crate::raw::{FIN, Got, Raw, TEXT, frame};
+use crate::siege::{Siege, get, register, until_connections};
+
+/// Body of a message that soon fills a socket.
+const LARGE_BYTES: usize = 16 * 1024;
+/// A write that takes longer is one that nobody reads.
+const STALL: Duration = Duration::from_millis(500);
+
+/// Short, but long enough for a busy machine not to make the pair look dead.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+fn brisk(settings: &mut Settings) {
+    settings.set("gateway.heartbeat", "1s");
+}
+
+async fn online(siege: &Siege, user: &str) -> bool {
+    let sessions = get(&siege.daemon, "/v1/sessions").await;
+    sessions["sessions"].as_array().unwrap().iter().any(|session| session["user"] == user)
+}
+
+async fn until_gone(siege: &Siege, user: &str) {
+    wait::until(&format!("the session of {user} to end"), async || (!online(siege, user).await).then_some(())).await;
+}
+
+/// Writes `bytes` again and again until the server does not take them any more, or the session is gone.
+async fn until_it_cannot_write(siege: &Siege, client: &mut Raw, bytes: &[u8]) {
+    wait::until("the server to stop listening", async || {
+        let written = tokio::time::timeout(STALL, client.stream.write_all(bytes)).await;
+        (!matches!(written, Ok(Ok(()))) || !online(siege, "mallory").await).then_some(())
+    })
+    .await;
+}
+
+/// `count` large messages for `to`, each answered.
+async fn send_large(siege: &Siege, history: &History, from: &str, to: &str, count: usize) {
+    let mut sender = TestClient::open(&siege.daemon, Options::of(from, "phone").record(history)).await;
+    sender.expect("caught_up").await;
+    for n in 0..count {
+        sender.send(to, &format!("{from}-{n}"), format!("{n:0>LARGE_BYTES$}")).await;
+        assert_eq!(sender.expect("accepted").await["stored"], true, "nobody acknowledges, so it is on disk");
+    }
+    sender.leave().await;
+}
+
+/// Reads and acknowledges `count` messages, in order.
+async fn catch_up(siege: &Siege, history: &History, user: &str, device: &str, count: usize) {
+    let mut client = TestClient::open(&siege.daemon, Options::of(user, device).record(history)).await;
+    for _ in 0..count {
+        let message = client.pick("message").await;
+        client.ack(message["seq"].as_u64().unwrap()).await;
+    }
+    client.pick("caught_up").await;
+    wait::until("an empty queue", async || {
+        let queue = get(&siege.daemon, &format!("/v1/queues/{user}")).await;
+        (queue["messages"] == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_reads_is_left_after_two_heartbeats_and_loses_nothing() {
+    let siege = Siege::begin(brisk).await;
+    let history = History::new();
+    // It is there for the history as well, so that what it is owed is known.
+    register(&siege, Options::of("mallory", "raw").record(&history)).await;
+    let deaf = Raw::connect_narrow(&siege.daemon).await.enter("mallory").await;
+    send_large(&siege, &history, "alice", "mallory", 100).await;
+    until_gone(&siege, "mallory").await;
+    drop(deaf);
+    catch_up(&siege, &history, "mallory", "raw", 100).await;
+    history.assert_clean();
+    siege.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_answers_no_ping_is_closed_with_4408() {
+    let siege = Siege::begin(brisk).await;
+    let mut mute = Raw::connect(&siege.daemon).await.enter("mallory").await;
+    assert_eq!(mute.close_code().await, Some(4408));
+    until_gone(&siege, "mallory").await;
+    siege.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_and_never_reads_is_ended() {
+    let siege = Siege::begin(|settings| {
+        settings.set("limits.malformed_frames", 1_000_000);
+    })
+    .await;
+    let (long, name) = ("i".repeat(64), "n".repeat(128));
+    let asks = [
+        json!({"type": "a type that there has never been"}),
+        json!({"type": "ack", "seq": 9_007_199_254_740_991_u64}),
+        json!({"type": "send", "id": long, "to": name, "body": 0, "receipt": true}),
+    ];
+    for ask in asks {
+        let mut deaf = Raw::connect_narrow(&siege.daemon).await.enter("mallory").await;
+        let many = frame(FIN | TEXT, ask.to_string().as_bytes()).repeat(500);
+        // The server stops reading at some point, since it has left: then writing fails, or takes for ever.
+        until_it_cannot_write(&siege, &mut deaf, &many).await;
+        until_gone(&siege, "mallory").await;
+    }
+    let overflowed = get(&siege.daemon, "/v1/stats").await["counters"]["sessions_overflowed"].clone();
+    assert_eq!(overflowed, 3);
+    siege.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_floods_pings_of_websocket_and_never_reads_is_ended_too() {
+    let siege = Siege::begin(|_| ()).await;
+    let mut deaf = Raw::connect_narrow(&siege.daemon).await.enter("mallory").await;
+    let many = frame(FIN | crate::raw::PING, &[b'p'; 125]).repeat(500);
+    until_it_cannot_write(&siege, &mut deaf, &many).await;
+    until_gone(&siege, "mallory").await;
+    siege.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_acks_gets_a_window_and_no_more_and_its_queue_has_an_end() {
+    const QUEUE: usize = 100;
+    const WINDOW: usize = 8;
+    let siege = Siege::begin(|settings| {
+        brisk(settings);
+        settings.set("limits.window", WINDOW as i64).set("queue.max_messages", QUEUE as i64);
+    })
+    .await;
+    let history = History::new();
+    let mut idle = TestClient::open(&siege.daemon, Options::of("mallory", "phone").record(&history)).await;
+    idle.expect("caught_up").await;
+    let mut alice = TestClient::open(&siege.daemon, Options::of("alice", "phone").record(&history)).await;
+    alice.expect("caught_up").await;
+    let filling = tokio::spawn(fill(alice, QUEUE));
+    let mut last = 0;
+    for _ in 0..WINDOW {
+        last = idle.expect("message").await["seq"].as_u64().unwrap();
+    }
+    // It answers pings, so it stays; but it gets nothing more, however full its queue.
+    let mut filled = filling;
+    let mut alice = tokio::select! {
+        alice = &mut filled => alice.unwrap(),
+        heard = idle.listener.next() => panic!("{heard:?} beyond the window"),
+    };
+    let heard = idle.listener.next_within(3 * HEARTBEAT).await;
+    assert!(heard.is_none(), "{heard:?} beyond the window");
+    // As soon as it acknowledges everything flows.
+    idle.ack(last).await;
+    for _ in WINDOW..QUEUE {
+        let message = idle.expect("message").await;
+        idle.ack(message["seq"].as_u64().unwrap()).await;
+    }
+    wait::until("an empty queue", async || {
+        (get(&siege.daemon, "/v1/queues/mallory").await["messages"] == 0).then_some(())
+    })
+    .await;
+    history.assert_clean();
+    // There is room again.
+    let again = json!({"from": "alice", "to": "mallory", "id": "again", "body": "room"});
+    let (sent, _) = tokio::join!(siege.daemon.admin_with("POST", "/v1/messages", &again), async {
+        let message = idle.expect("message").await;
+        idle.say(json!({"type": "ack", "seq": message["seq"]})).await;
+    });
+    assert_eq!(sent.0, 200, "{}", sent.1);
+    siege.end().await;
+}
+
+/// Sends `mallory` as many messages as her queue takes, and then some.
+async fn fill(mut alice: TestClient, count: usize) -> TestClient {
+    for n in 0..count {
+        alice.send("mallory", &format!("m{n}"), n).await;
+    }
+    for _ in 0..count {
+        assert_eq!(alice.recv().await["type"], "accepted");
+    }
+    for n in 0..20 {
+        alice.send("mallory", &format!("over{n}"), n).await;
+        let refused = alice.expect("rejected").await;
+        assert_eq!(refused["code"], "queue_full", "{refused}");
+        assert!(refused["retry_after_ms"].is_u64(), "{refused}");
+    }
+    alice
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_never_reads_holds_up_nobody() {
+    const CROWD: usize = 40;
+    let siege = Siege::begin(brisk).await;
+    let mut crowd = Vec::new();
+    for n in 0..CROWD {
+        crowd.push(Raw::connect_narrow(&siege.daemon).await.enter(&format!("deaf-{n}")).await);
+    }
+    let mut alice = TestClient::connect(&siege.daemon, "alice", "phone").await;
+    alice.expect("caught_up").await;
+    for round in 0..20 {
+        for n in 0..CROWD {
+            let (to, id) = (format!("deaf-{n}"), format!("m{round}-{n}"));
+            alice.send(&to, &id, format!("{round:0>LARGE_BYTES$}")).await;
+        }
+        for _ in 0..CROWD {
+            alice.expect("accepted").await;
+        }
+    }
+    alice.leave().await;
+    until_connections(&siege.daemon, 2).await;
+    drop(crowd);
+    siege.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_never_reads_its_answers_loses_the_session_and_nothing_else() {
+    let siege = Siege::begin(brisk).await;
+    let mut deaf = Raw::connect_narrow(&siege.daemon).await.enter("mallory").await;
+    // Long names make long answers.
+    let bob = "b".repeat(128);
+    let mut sent = 0;
+    wait::until("the end of the session", async || {
+        let burst: Vec<u8> = (0..200)
+            .flat_map(|n| {
+                let id = format!("{:0>64}", sent + n);
+                let send = json!({"type": "send", "id": id, "to": bob, "body": sent + n});
+                frame(FIN | TEXT, send.to_string().as_bytes())
+            })
+            .collect();
+        sent += 200;
+        let written = tokio::time::timeout(STALL, deaf.stream.write_all(&burst)).await;
+        (!matches!(written, Ok(Ok(()))) || !online(&siege, "mallory").await).then_some(())
+    })
+    .await;
+    until_gone(&siege, "mallory").await;
+    // What was taken is in order and complete up to where it ends, though its sender never read a word.
+    let waiting = get(&siege.daemon, &format!("/v1/queues/{bob}")).await["messages"].as_u64().unwrap();
+    let mut bob = TestClient::connect(&siege.daemon, &bob, "phone").await;
+    let mut before = None;
+    for _ in 0..waiting {
+        let message = bob.expect("message").await;
+        let number = message["body"].as_u64().unwrap();
+        assert!(before.is_none_or(|before| before < number), "{before:?} then {message}");
+        before = Some(number);
+        bob.ack(message["seq"].as_u64().unwrap()).await;
+    }
+    bob.expect("caught_up").await;
+    siege.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_trickle_in_are_signs_of_life_and_cost_one_frame() {
+    let siege = Siege::begin(brisk).await;
+    let mut slow = Raw::connect(&siege.daemon).await.enter("mallory").await;
+    let bytes = frame(FIN | TEXT, br#"{"type":"ping","n":3}"#);
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(100));
+    for byte in &bytes {
+        pace.tick().await;
+        slow.write(&[*byte]).await.unwrap();
+    }
+    loop {
+        match slow.next().await {
+            Got::Frame(frame) if frame["type"] == "pong" => break,
+            Got::Frame(frame) if frame["type"] == "caught_up" => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    siege.end().await;
+}
