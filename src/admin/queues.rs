@@ -82,8 +82,22 @@ struct Corrupt {
 impl Clerk {
     pub(super) async fn queues(&self, sort: QueueSort, limit: usize) -> Answer {
         let scanned = self.scan(move |reader| reader.queues(sort, limit, Instant::now() + SCAN_WAIT));
-        let (queues, complete) = scanned.await?;
+        let (found, complete) = scanned.await?;
+        let mut queues = Vec::with_capacity(found.len());
+        for queue in found {
+            if self.still_waits(&queue.user).await? {
+                queues.push(queue);
+            }
+        }
         json(&json!({ "queues": queues, "complete": complete }))
+    }
+
+    /// The disk is a commit behind the owner: what every device has acknowledged is not waiting any more.
+    async fn still_waits(&self, user: &UserId) -> Result<bool, Problem> {
+        let view = self.user_in_memory(user).await?;
+        let done =
+            |view: UserView| !view.devices.is_empty() && view.devices.iter().all(|device| device.backlog_messages == 0);
+        Ok(!view.is_some_and(done))
     }
 
     pub(super) async fn queue(&self, user: UserId) -> Answer {

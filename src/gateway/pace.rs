@@ -224,7 +224,7 @@ mod tests {
     fn a_users_sessions_share_the_users_rate() {
         let limits = crate::gateway::testing::config().limits;
         let limits = Limits { sends_per_second_per_session: 3, sends_per_second_per_user: 4, ..limits };
-        let rates = Rates::new(&limits);
+        let rates = Rates::new(&limits, 1000);
         let (one, two) = (rates.session(), rates.session());
         let bob = user("bob");
         let passed = (0..10).filter(|_| rates.check(&one, &bob).is_ok()).count();

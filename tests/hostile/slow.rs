@@ -150,7 +150,7 @@ async fn a_client_that_never_acks_gets_a_window_and_no_more_and_its_queue_has_an
     }
     // It answers pings, so it stays; but it gets nothing more, however full its queue.
     let mut filled = filling;
-    let mut alice = tokio::select! {
+    let _alice = tokio::select! {
         alice = &mut filled => alice.unwrap(),
         heard = idle.listener.next() => panic!("{heard:?} beyond the window"),
     };
