@@ -20,6 +20,9 @@ pub struct Message {
     pub retry: bool,
 }
 
+/// What a message counts for beside its body, its id and its sender, in bytes.
+pub const ENVELOPE_WEIGHT: u64 = 64;
+
 impl Message {
     /// What the message counts for in windows and quotas, in bytes.
     pub fn weight(&self) -> u64 {
@@ -28,7 +31,7 @@ impl Message {
 
     /// The weight of a message with these parts.
     pub fn weight_of(body: &[u8], id: &MessageId, from: &UserId) -> u64 {
-        (body.len() + id.as_str().len() + from.as_str().len() + 64) as u64
+        (body.len() + id.as_str().len() + from.as_str().len()) as u64 + ENVELOPE_WEIGHT
     }
 }
 

@@ -212,7 +212,7 @@ pub struct Stored {
 #[derive(Debug, Clone, Default)]
 pub struct Page {
     pub messages: Vec<Stored>,
-    /// Records in the same range that could not be read, with their raw size.
+    /// Records in the same range that could not be read, with what they weighed.
     pub corrupt: Vec<(Seq, u64)>,
     /// The range was read to its end; otherwise the page was full.
     pub end: bool,

@@ -97,7 +97,7 @@ impl Reader {
             bytes += size;
             match self.message(user, seq, value) {
                 Some(stored) => page.messages.push(stored),
-                None => page.corrupt.push((seq, size)),
+                None => page.corrupt.push((seq, record::weight_of_record(size))),
             }
             ControlFlow::Continue(())
         })?;
@@ -261,8 +261,8 @@ impl Reader {
         Ok(false)
     }
 
-    /// The outermost message of a range. Damaged records out there count as messages of their raw
-    /// size, so that a message that cannot be read still shows as waiting.
+    /// The outermost message of a range. Damaged records out there count as the messages that they
+    /// were, so that a message that cannot be read still shows as waiting.
     fn edge(&self, range: &KeyRange, order: Order) -> Result<Option<Edge>, StoreError> {
         let mut outermost = None;
         let mut damaged = Tally::default();
@@ -270,7 +270,8 @@ impl Reader {
         self.engine().scan(Keyspace::Inbox, range, order, &mut |key, value| {
             let Some(seq) = keys::inbox_seq(key) else { return ControlFlow::Continue(()) };
             let decoded = record::decode_message(seq, value).ok();
-            let weight = decoded.as_ref().map_or(value.len() as u64, |stored| stored.message.weight());
+            let weight =
+                decoded.as_ref().map_or(record::weight_of_record(value.len() as u64), |stored| stored.message.weight());
             outermost.get_or_insert((seq, weight));
             sound = decoded;
             if sound.is_none() {

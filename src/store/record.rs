@@ -10,12 +10,15 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{DeadLetter, DeadReason, DedupeRecord, DeviceRecord, Stored, UserRecord};
 use crate::ids::{DeviceId, IdError, MessageId, Seq, UserId};
-use crate::message::{Message, Tally};
+use crate::message::{ENVELOPE_WEIGHT, Message, Tally};
 
 /// The version that every record begins with.
 const VERSION: u8 = 1;
 /// Version and checksum.
 const HEADER_BYTES: usize = 1 + 8;
+
+/// A message's record but for the id, the sender and the body: header, flags, four numbers, two lengths.
+const MESSAGE_FIXED_BYTES: u64 = HEADER_BYTES as u64 + 1 + 4 * 8 + 2;
 
 const FLAG_RETRY: u8 = 1;
 const FLAG_GAP: u8 = 1;
@@ -44,6 +47,12 @@ pub fn encode_message(message: &Message, tally: Tally) -> Vec<u8> {
     let mut record = Encoder::with_capacity(message.weight() as usize);
     put_message(&mut record, message, tally);
     record.seal()
+}
+
+/// What the message in a record of this size weighed: decay changes bytes, not how many there are. With
+/// the raw size instead, every damaged record would leave its difference in the totals for good.
+pub fn weight_of_record(bytes: u64) -> u64 {
+    bytes.saturating_sub(MESSAGE_FIXED_BYTES) + ENVELOPE_WEIGHT
 }
 
 /// The seq is in the key.
@@ -275,6 +284,12 @@ mod tests {
             let letter = DeadLetter { reason, user, device, seq: Seq(77), message, buried_ms: 8 };
             assert_eq!(decode_dead(&encode_dead(&letter)), Ok(letter));
         }
+    }
+
+    #[test]
+    fn the_weight_can_be_told_from_the_size_alone() {
+        let record = encode_message(&message(), Tally::default());
+        assert_eq!(weight_of_record(record.len() as u64), message().weight());
     }
 
     #[test]

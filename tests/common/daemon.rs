@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -170,6 +171,16 @@ impl Daemon {
         let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a line of this name");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
         kib * 1024
+    }
+
+    /// Processor time spent so far, by all its threads.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.running().id())).unwrap();
+        // The fields behind the name, which may hold anything, begin with the third; the ticks of the kernel's
+        // interface are a hundredth of a second.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+        let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum::<u64>();
+        Duration::from_millis(10 * ticks)
     }
 
     /// One admin call: status and body. An empty body is `null`, one that is not JSON a string.

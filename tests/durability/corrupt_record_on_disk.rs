@@ -45,8 +45,12 @@ async fn one_bad_record_costs_one_message() {
         client.expect("caught_up").await;
         let empty = async || (waiting(&daemon, &user(number)).await == 0).then_some(());
         wait::until("the inbox to be empty, the damaged ones included", empty).await;
-        let letters = dead_letters(&daemon).await;
-        let own: Vec<_> = letters.iter().filter(|letter| letter["user"] == user(number)).collect();
+        let own = wait::until("the dead letters", async || {
+            let letters = dead_letters(&daemon).await.into_iter();
+            let own: Vec<_> = letters.filter(|letter| letter["user"] == user(number)).collect();
+            (own.len() == damaged.len()).then_some(own)
+        })
+        .await;
         let lost: Vec<_> = own.iter().map(|letter| letter["seq"].as_u64().unwrap()).collect();
         let expected: Vec<_> = damaged.iter().map(|at| seqs[number][*at]).collect();
         assert_eq!(lost, expected);
@@ -56,8 +60,11 @@ async fn one_bad_record_costs_one_message() {
             wait::until("the damage in the log", async || daemon.log().lines().any(said).then_some(())).await;
         }
     }
-    let (_, stats) = daemon.admin("GET", "/v1/stats").await;
-    assert_eq!(stats["queues"]["messages"], json!(0), "the totals were kept");
+    let totals = async || daemon.admin("GET", "/v1/stats").await.1["queues"].clone();
+    wait::until("the totals to be of an empty store", async || {
+        (totals().await == json!({"messages": 0, "bytes": 0})).then_some(())
+    })
+    .await;
     daemon.record_dead_letters(&history).await;
     history.assert_clean();
 }

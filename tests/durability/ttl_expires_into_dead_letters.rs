@@ -33,8 +33,8 @@ async fn what_waited_too_long_is_a_dead_letter() {
     bob.expect("caught_up").await;
     bob.ack(seq).await;
     wait::until("the inbox to be empty", async || (waiting(&daemon, "bob").await == 0).then_some(())).await;
+    wait::until("the dead letters", async || (dead_letters(&daemon).await.len() == 2).then_some(())).await;
     let letters = dead_letters(&daemon).await;
-    assert_eq!(letters.len(), 2, "{letters:?}");
     let letter = &letters[0];
     assert_eq!((&letter["reason"], &letter["user"], &letter["seq"]), (&json!("expired"), &json!("bob"), &json!(first)));
     assert_eq!((&letter["message"]["id"], &letter["message"]["body"]), (&json!("m1"), &json!("gone")));
