@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::client::{Listener, Options, Refused, Speaker, TestClient};
+use crate::common::client::{Heard, Listener, Options, Refused, Speaker, TestClient};
 use crate::common::history::History;
 use crate::common::wait;
 use crate::siege::{Siege, get, is_well};
@@ -127,6 +127,7 @@ async fn sends_beyond_the_rate_of_a_session_are_rate_limited_and_acks_are_not() 
         let due = Instant::now() + Duration::from_millis(answer["retry_after_ms"].as_u64().unwrap());
         wait::until("the time named", async || (Instant::now() >= due).then_some(())).await;
     }
+    drain(&siege, &mut bob).await;
     history.assert_clean();
     siege.end().await;
 }
@@ -147,6 +148,17 @@ async fn answers_while(listener: &mut Listener, count: usize, bob: &mut TestClie
         }
     }
     found
+}
+
+/// Reads and acknowledges until nothing waits for bob any more.
+async fn drain(siege: &Siege, bob: &mut TestClient) {
+    wait::until("an empty queue", async || {
+        while let Some(Heard::Frame(message)) = bob.listener.next_within(Duration::from_millis(20)).await {
+            bob.ack(message["seq"].as_u64().unwrap()).await;
+        }
+        (get(&siege.daemon, "/v1/queues/bob").await["messages"] == 0).then_some(())
+    })
+    .await;
 }
 
 /// The next answer; none when bob got something first, which is acknowledged then.

@@ -143,17 +143,16 @@ async fn a_client_that_never_acks_gets_a_window_and_no_more_and_its_queue_has_an
     idle.expect("caught_up").await;
     let mut alice = TestClient::open(&siege.daemon, Options::of("alice", "phone").record(&history)).await;
     alice.expect("caught_up").await;
-    let filling = tokio::spawn(fill(alice, QUEUE));
+    let mut filling = tokio::spawn(fill(alice, QUEUE));
     let mut last = 0;
     for _ in 0..WINDOW {
         last = idle.expect("message").await["seq"].as_u64().unwrap();
     }
     // It answers pings, so it stays; but it gets nothing more, however full its queue.
-    let mut filled = filling;
-    let _alice = tokio::select! {
-        alice = &mut filled => alice.unwrap(),
+    tokio::select! {
+        filled = &mut filling => filled.unwrap(),
         heard = idle.listener.next() => panic!("{heard:?} beyond the window"),
-    };
+    }
     let heard = idle.listener.next_within(3 * HEARTBEAT).await;
     assert!(heard.is_none(), "{heard:?} beyond the window");
     // As soon as it acknowledges everything flows.
@@ -178,7 +177,7 @@ async fn a_client_that_never_acks_gets_a_window_and_no_more_and_its_queue_has_an
 }
 
 /// Sends `mallory` as many messages as her queue takes, and then some.
-async fn fill(mut alice: TestClient, count: usize) -> TestClient {
+async fn fill(mut alice: TestClient, count: usize) {
     for n in 0..count {
         alice.send("mallory", &format!("m{n}"), n).await;
     }
@@ -191,7 +190,6 @@ async fn fill(mut alice: TestClient, count: usize) -> TestClient {
         assert_eq!(refused["code"], "queue_full", "{refused}");
         assert!(refused["retry_after_ms"].is_u64(), "{refused}");
     }
-    alice
 }
 
 #[tokio::test(flavor = "multi_thread")]
