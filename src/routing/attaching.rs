@@ -209,8 +209,9 @@ impl User {
         let sessions = self.inbox.devices.iter().filter_map(|device| device.session.as_ref());
         let own = sessions.max_by_key(|session| session.state).map(|session| (session.state, session.text.clone()));
         if own.is_none() && leave == Leave::Linger && self.presence.is_visible() && core.settings.linger_us > 0 {
-            self.presence.linger_until_us = Some(core.now.us + core.settings.linger_us);
-            core.timers.wait(Kind::Linger, &self.name, core.now.us);
+            let until_us = core.now.us + core.settings.linger_us;
+            self.presence.linger_until_us = Some(until_us);
+            core.timers.wait(Kind::Linger, &self.name, until_us);
         } else {
             self.presence.linger_until_us = None;
         }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::dedupe::Dedupe;
 use super::effect::Effect;
-use super::timers::Timers;
+use super::timers::{Kind, Timers};
 use crate::clock::Now;
 use crate::config::Config;
-use crate::ids::Seq;
+use crate::ids::{Seq, UserId};
 use crate::metrics::Metrics;
 use crate::store::{Boot, StoreState};
 
@@ -139,7 +139,7 @@ impl Core {
     pub fn new(settings: Settings, boot: &Boot, now: Now, seed: u64, metrics: Arc<Metrics>) -> Self {
         let dedupe = Dedupe::new(settings.dedupe_max, settings.dedupe_window_us, seed);
         Self {
-            timers: Timers::new(&settings),
+            timers: Timers::default(),
             seqs: Seqs::new(boot),
             dedupe,
             settings,
@@ -156,6 +156,19 @@ impl Core {
             started_us: now.us,
             usual_lead_ms: lead_ms(now),
             last_token: 0,
+        }
+    }
+
+    /// Calls for `user` after another stretch of idleness.
+    pub fn look_later(&mut self, user: &UserId) {
+        self.timers.wait(Kind::Look, user, self.now.us + self.settings.evict_after_us);
+    }
+
+    /// Calls for `user` when its first answer is due, unless it is called for earlier anyway.
+    pub fn answer_by(&mut self, user: &UserId, called_us: &mut Option<u64>, due_us: u64) {
+        if called_us.is_none_or(|called| due_us < called) {
+            *called_us = Some(due_us);
+            self.timers.wait(Kind::Accept, user, due_us);
         }
     }
 

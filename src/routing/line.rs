@@ -13,8 +13,8 @@ use crate::codes::{CloseCode, Code};
 #[derive(Default)]
 pub struct Line {
     pub waiting: VecDeque<Command>,
-    /// A timer will look after the sends.
-    pub timed: bool,
+    /// When the timer calls for the next answer.
+    answers_us: Option<u64>,
 }
 
 impl Line {
@@ -25,6 +25,9 @@ impl Line {
         }
         let ends = matches!(command, Command::Detach { .. } | Command::Unwatch { .. });
         if ends || self.waiting.len() < core.settings.load_queue {
+            if let Command::Send(send) = &command {
+                core.answer_by(&send.to, &mut self.answers_us, send.answer_until_us(core));
+            }
             self.waiting.push_back(command);
         } else {
             turn_away(command, core);
@@ -49,12 +52,10 @@ impl Line {
         }
     }
 
-    /// Sends that have waited too long are told that they were not taken. True when some still wait.
-    pub fn answers_due(&mut self, core: &mut Core) -> bool {
-        self.timed = false;
-        let timeout_us = core.settings.accept_timeout_us;
-        let now_us = core.now.us;
-        let late = |command: &Command| matches!(command, Command::Send(send) if send.taken_us + timeout_us <= now_us);
+    /// Sends that have waited too long are told that they were not taken.
+    pub fn answers_due(&mut self, core: &mut Core) {
+        let late =
+            |command: &Command| matches!(command, Command::Send(send) if send.answer_until_us(core) <= core.now.us);
         let (gone, stay): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting).into_iter().partition(late);
         self.waiting = stay;
         for command in gone {
@@ -62,8 +63,11 @@ impl Line {
                 refuse(&send, Code::StorageUnavailable, "the store did not answer in time", None, core);
             }
         }
-        self.timed = self.waiting.iter().any(|command| matches!(command, Command::Send(_)));
-        self.timed
+        self.answers_us = None;
+        let sends = self.waiting.iter().filter_map(|c| if let Command::Send(send) = c { Some(send) } else { None });
+        if let Some(next) = sends.min_by_key(|send| send.taken_us) {
+            core.answer_by(&next.to, &mut self.answers_us, next.answer_until_us(core));
+        }
     }
 }
 

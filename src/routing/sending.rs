@@ -1,5 +1,6 @@
 //! What happens to a send: is it known, may it be taken, which way does it go. Pure.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use smallvec::smallvec;
@@ -29,12 +30,20 @@ pub fn refuse_busy(send: &Send, core: &mut Core) {
     refuse(send, Code::Overloaded, "too much is going on for this user", Some(RETRY_AFTER_MS), core);
 }
 
+impl Send {
+    /// By then it has its answer, hybrid microseconds.
+    pub fn answer_until_us(&self, core: &Core) -> u64 {
+        self.taken_us.saturating_add(core.settings.accept_timeout_us)
+    }
+}
+
 impl User {
     /// Sends to one user are judged strictly one after the other, look-ups included.
     pub fn send(&mut self, send: Send, core: &mut Core) {
-        if self.looked_up.is_empty() {
+        if self.looked_up.is_empty() && !self.looking_up {
             self.judge(send, None, core);
         } else if self.looked_up.len() < core.settings.load_queue {
+            core.answer_by(&self.name, &mut self.answers_us, send.answer_until_us(core));
             self.looked_up.push_back(send);
         } else {
             refuse_busy(&send, core);
@@ -57,8 +66,9 @@ impl User {
             }
             (None, None) if !self.dedupe_complete => {
                 let key = DedupeKey { recipient: send.to.clone(), from: send.from.clone(), id: send.id.clone() };
+                core.answer_by(&self.name, &mut self.answers_us, send.answer_until_us(core));
                 self.looked_up.push_front(send);
-                self.await_answers(core);
+                self.looking_up = true;
                 core.act(Effect::LookUp(key));
             }
             (None, _) => self.route(send, key, digest, core),
@@ -72,12 +82,17 @@ impl User {
         result: Result<Option<DedupeRecord>, StoreError>,
         core: &mut Core,
     ) {
-        let first_is_it = self.looked_up.front().is_some_and(|send| send.id == key.id && send.from == key.from);
-        let Some(send) = first_is_it.then(|| self.looked_up.pop_front()).flatten() else { return };
-        let waiting = std::mem::take(&mut self.looked_up);
-        match result {
-            Ok(record) => self.judge(send, Some(record), core),
-            Err(_) => refuse(&send, Code::StorageUnavailable, "the store cannot be read", Some(RETRY_AFTER_MS), core),
+        self.looking_up = false;
+        let mut waiting = std::mem::take(&mut self.looked_up);
+        // The one that it was for may have been answered meanwhile, because it waited too long.
+        let first_is_it = waiting.front().is_some_and(|send| send.id == key.id && send.from == key.from);
+        if let Some(send) = first_is_it.then(|| waiting.pop_front()).flatten() {
+            match result {
+                Ok(record) => self.judge(send, Some(record), core),
+                Err(_) => {
+                    refuse(&send, Code::StorageUnavailable, "the store cannot be read", Some(RETRY_AFTER_MS), core);
+                }
+            }
         }
         for send in waiting {
             self.send(send, core);
@@ -101,14 +116,14 @@ impl User {
 
     /// A repeat of a send that has no answer yet gets the same answer, when there is one.
     fn join(&mut self, send: &Send, seq: Seq, core: &mut Core) {
-        let until_us = send.taken_us + core.settings.accept_timeout_us;
+        let until_us = send.answer_until_us(core);
         match self.inbox.entry_mut(seq) {
             Some(entry) if !entry.failed && entry.waiters.len() < WAITERS_MAX => {
-                // The first of them must not wait longer because another asked again.
-                entry.answer_until_us =
-                    if entry.waiters.is_empty() { until_us } else { entry.answer_until_us.min(until_us) };
+                // Who waits longest decides when all of them are told.
+                let others_us = if entry.waiters.is_empty() { u64::MAX } else { entry.answer_until_us };
+                entry.answer_until_us = until_us.min(others_us);
                 entry.waiters.push(send.sender.clone());
-                self.await_answers(core);
+                core.answer_by(&self.name, &mut self.answers_us, until_us);
             }
             Some(_) | None => {
                 core.metrics.unknown_outcomes.inc();
@@ -130,7 +145,8 @@ impl User {
         };
         core.metrics.sends.inc();
         core.dedupe.admit(key, &self.name, seq, digest, core.now.us);
-        let Send { from, id, body, ts_ms, retry, sender, taken_us, .. } = send;
+        let answer_until_us = send.answer_until_us(core);
+        let Send { from, id, body, ts_ms, retry, sender, .. } = send;
         let message = Arc::new(Message { seq, id, from, body, ts_ms, expires_ms, retry });
         let entry = Entry {
             tally: self.inbox.tally.plus(message.weight()),
@@ -142,15 +158,16 @@ impl User {
             failed: false,
             done: false,
             hold_until_us: core.now.us + core.settings.commit_delay_us,
-            answer_until_us: taken_us + core.settings.accept_timeout_us,
+            answer_until_us,
             waiters: smallvec![sender],
         };
+        let hold_until_us = entry.hold_until_us;
         if self.inbox.append(entry, core) {
-            self.hold(core);
+            self.hold(hold_until_us, core);
         } else {
             self.inbox.submit(&self.name, seq, core);
         }
-        self.await_answers(core);
+        core.answer_by(&self.name, &mut self.answers_us, answer_until_us);
         self.lapse_if_far_behind(core);
     }
 
@@ -163,7 +180,7 @@ impl User {
         core: &Core,
     ) -> Result<(), (Code, &'static str, Option<u64>)> {
         let later = Some(RETRY_AFTER_MS);
-        if core.now.us > send.taken_us + core.settings.accept_timeout_us {
+        if core.now.us >= send.answer_until_us(core) {
             return Err((Code::Overloaded, "the router could not look at it in time", later));
         }
         if core.now.wall_ms >= expires_ms && !core.expiry_paused {
@@ -191,17 +208,10 @@ impl User {
     }
 
     /// Every device was pushed to: the disk is spared for a moment.
-    fn hold(&mut self, core: &mut Core) {
+    fn hold(&mut self, until_us: u64, core: &mut Core) {
         if !self.hold_timer {
             self.hold_timer = true;
-            core.timers.wait(Kind::Hold, &self.name, core.now.us);
-        }
-    }
-
-    fn await_answers(&mut self, core: &mut Core) {
-        if !self.accept_timer {
-            self.accept_timer = true;
-            core.timers.wait(Kind::Accept, &self.name, core.now.us);
+            core.timers.wait(Kind::Hold, &self.name, until_us);
         }
     }
 
@@ -210,42 +220,39 @@ impl User {
         self.hold_timer = false;
         let held = || self.inbox.pending.iter().filter(|entry| !entry.submitted && !entry.done);
         let due = held().take_while(|entry| entry.hold_until_us <= core.now.us).last().map(|entry| entry.message.seq);
-        let more = held().any(|entry| entry.hold_until_us > core.now.us);
+        let next_us = held().map(|entry| entry.hold_until_us).find(|until| *until > core.now.us);
         if let Some(seq) = due {
             self.inbox.submit(&self.name, seq, core);
         }
-        if more {
-            self.hold(core);
+        if let Some(until_us) = next_us {
+            self.hold(until_us, core);
         }
     }
 
     /// Sends that waited too long are told so: pushed or handed to the writer, they may still arrive.
     pub fn answers_due(&mut self, core: &mut Core) {
-        self.accept_timer = false;
         let now_us = core.now.us;
+        if self.answers_us.is_some_and(|called| called > now_us) {
+            return;
+        }
+        self.answers_us = None;
         let name = self.name.clone();
-        let mut more = false;
-        for entry in self.inbox.pending.iter_mut().filter(|entry| !entry.waiters.is_empty()) {
-            if entry.answer_until_us > now_us {
-                more = true;
-                continue;
-            }
+        let late = |entry: &&mut Entry| !entry.waiters.is_empty() && entry.answer_until_us <= now_us;
+        for entry in self.inbox.pending.iter_mut().filter(late) {
             let waiting = std::mem::take(&mut entry.waiters);
             unknown_outcome(waiting, &name, &entry.message, "it was not settled in time", core);
         }
-        let timeout_us = core.settings.accept_timeout_us;
-        let late = self.looked_up.iter().take_while(|send| send.taken_us + timeout_us <= now_us).count();
-        // The first one's look-up is under way; its answer will find nobody and do nothing.
-        for send in self.looked_up.drain(..late).collect::<Vec<_>>() {
+        let late = |send: &Send| send.answer_until_us(core) <= now_us;
+        let (gone, stay): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.looked_up).into_iter().partition(late);
+        self.looked_up = stay;
+        // A look-up that was for one of them is still under way; its answer makes the next one ask.
+        for send in gone {
             refuse(&send, Code::StorageUnavailable, "the store did not answer in time", Some(RETRY_AFTER_MS), core);
         }
-        if late > 0 {
-            let waiting = std::mem::take(&mut self.looked_up);
-            waiting.into_iter().for_each(|send| self.send(send, core));
-        }
-        if more || !self.looked_up.is_empty() {
-            self.accept_timer = true;
-            core.timers.wait(Kind::AcceptAgain, &self.name, now_us);
+        let pending = self.inbox.pending.iter().filter(|entry| !entry.waiters.is_empty());
+        let answers = pending.map(|entry| entry.answer_until_us);
+        if let Some(due_us) = answers.chain(self.looked_up.iter().map(|send| send.answer_until_us(core))).min() {
+            core.answer_by(&self.name, &mut self.answers_us, due_us);
         }
     }
 

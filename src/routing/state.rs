@@ -101,11 +101,11 @@ impl State {
         let Some(user) = about(&command).cloned() else { return };
         match self.users.get_mut(&user) {
             Some(Slot::Here(here)) => here.handle(command, &mut self.core),
-            Some(Slot::Loading(line)) => wait_in_line(line, command, &user, &mut self.core),
+            Some(Slot::Loading(line)) => line.push(command, &mut self.core),
             None if loads(&command) && self.loading >= LOADS_MAX => turn_away(command, &mut self.core),
             None if loads(&command) => {
                 let mut line = Line::default();
-                wait_in_line(&mut line, command, &user, &mut self.core);
+                line.push(command, &mut self.core);
                 self.users.insert(user.clone(), Slot::Loading(line));
                 self.loading += 1;
                 self.core.metrics.loads.inc();
@@ -155,21 +155,18 @@ impl State {
         while let Some((kind, name)) = self.core.timers.pop(self.core.now.us) {
             match self.users.get_mut(&name) {
                 Some(Slot::Here(user)) => {
-                    let evict = kind == Kind::Look && user.look(&mut self.core);
                     match kind {
                         Kind::Hold => user.hold_over(&mut self.core),
-                        Kind::Accept | Kind::AcceptAgain => user.answers_due(&mut self.core),
+                        Kind::Accept => user.answers_due(&mut self.core),
                         Kind::Linger => user.linger_over(&mut self.core),
-                        Kind::Look if evict => self.evict(&name),
-                        Kind::Look => self.core.timers.wait(Kind::Look, &name, self.core.now.us),
+                        Kind::Look if user.look(&mut self.core) => {
+                            self.evict(&name);
+                            continue;
+                        }
+                        Kind::Look => self.core.look_later(&name),
                     }
                 }
-                Some(Slot::Loading(line)) if matches!(kind, Kind::Accept | Kind::AcceptAgain) => {
-                    let some_wait = line.answers_due(&mut self.core);
-                    if some_wait {
-                        self.core.timers.wait(Kind::AcceptAgain, &name, self.core.now.us);
-                    }
-                }
+                Some(Slot::Loading(line)) if kind == Kind::Accept => line.answers_due(&mut self.core),
                 Some(Slot::Loading(_)) | None => {}
             }
         }
@@ -237,15 +234,6 @@ fn is_drained(slot: &Slot) -> bool {
         Slot::Here(user) => user.is_drained(),
         Slot::Loading(line) => !line.waiting.iter().any(|command| matches!(command, Command::Send(_))),
     }
-}
-
-/// A command waits for the user's record; a send among them is answered in time whatever comes.
-fn wait_in_line(line: &mut Line, command: Command, user: &UserId, core: &mut Core) {
-    if matches!(command, Command::Send(_)) && !line.timed {
-        line.timed = true;
-        core.timers.wait(Kind::Accept, user, core.now.us);
-    }
-    line.push(command, core);
 }
 
 /// The user a command is about.

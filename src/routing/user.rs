@@ -12,7 +12,6 @@ use super::effect::Effect;
 use super::inbox::Inbox;
 use super::presence::Presence;
 use super::sweep::{Sweep, Work};
-use super::timers::Kind;
 use crate::ids::{DeviceId, Seq, UserId};
 use crate::message::Tally;
 use crate::store::{LoadedUser, Op, StoreState, What, Write};
@@ -28,6 +27,8 @@ pub struct User {
     pub presence: Presence,
     /// Sends that wait for the store to say whether it knows the first of them.
     pub looked_up: VecDeque<Send>,
+    /// The store has been asked about one of them; one question at a time.
+    pub looking_up: bool,
     /// Every durable dedupe entry of this user is in memory as well: no look-ups needed.
     pub dedupe_complete: bool,
     /// Dedupe entries of this user that exist in memory only.
@@ -36,7 +37,8 @@ pub struct User {
     pub sweep: Option<Sweep>,
     pub sweeps: VecDeque<Work>,
     pub hold_timer: bool,
-    pub accept_timer: bool,
+    /// When the timer calls for the next answer.
+    pub answers_us: Option<u64>,
     /// Presence remnant differs from what is on disk.
     pub record_dirty: bool,
     refreshed_us: u64,
@@ -61,7 +63,7 @@ pub enum After {
 
 impl User {
     pub fn new(name: UserId, loaded: LoadedUser, core: &mut Core) -> Self {
-        core.timers.wait(Kind::Look, &name, core.now.us);
+        core.look_later(&name);
         core.metrics.users_loaded.inc();
         let mut record = loaded.record.clone();
         // Whoever was there when the router stopped, however it stopped, is not there now, and the version
@@ -72,13 +74,14 @@ impl User {
             name,
             presence: Presence::load(&record),
             looked_up: VecDeque::new(),
+            looking_up: false,
             dedupe_complete: !loaded.has_dedupe,
             memory_only: 0,
             outgoing: Outgoing::default(),
             sweep: None,
             sweeps: VecDeque::new(),
             hold_timer: false,
-            accept_timer: false,
+            answers_us: None,
             record_dirty: false,
             refreshed_us: core.now.us,
         }
@@ -218,6 +221,7 @@ impl User {
             && !self.presence.has_watchers()
             && self.presence.linger_until_us.is_none()
             && self.looked_up.is_empty()
+            && !self.looking_up
             && self.memory_only == 0
             && self.sweep.is_none()
             && self.sweeps.is_empty()
