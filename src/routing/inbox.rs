@@ -54,8 +54,10 @@ pub struct Inbox {
     pub front: Seq,
     /// The highest seq known to have been committed.
     pub stored_upto: Seq,
-    /// An operator purged up to here: nothing at or below is pushed any more.
+    /// An operator purges up to here: nothing at or below is pushed any more.
     pub purged_upto: Seq,
+    /// The purge is still under way.
+    pub purging: bool,
     /// Acknowledged by all and still on disk: seq and weight, to be removed with the next change.
     pub removals: Vec<(Seq, u64)>,
     /// Messages taken out by expiry and the like that wait to be given to the writer.
@@ -103,6 +105,11 @@ impl Inbox {
     /// Everything at or below is either on disk or gone; above it lies in `pending`.
     pub fn settled_upto(&self) -> Seq {
         self.pending.front().map_or(self.last, |entry| Seq(entry.message.seq.0 - 1))
+    }
+
+    /// What is pending at or below `upto` and not handed over.
+    pub fn unsettled_upto(&self, upto: Seq) -> impl Iterator<Item = &Entry> {
+        self.pending.iter().take_while(move |entry| entry.message.seq <= upto).filter(|entry| !entry.done)
     }
 
     /// The tally just before the first pending message.
@@ -193,14 +200,15 @@ impl Inbox {
             return;
         }
         let clogged = self.is_clogged();
-        let Self { devices, pending, purged_upto, stored_upto, last, tally, .. } = self;
+        let Self { devices, pending, purged_upto, purging, stored_upto, last, tally, .. } = self;
         let Some(device) = devices.get_mut(at) else { return };
         let (name, pushed_before) = (device.name.clone(), device.pushed_upto);
         let Some(session) = device.session.as_mut() else { return };
-        if session.reading.is_some() {
+        // What a purge takes out must not be passed over before it is out: an ack of what comes after
+        // would count for it.
+        if session.reading.is_some() || (*purging && session.position < *purged_upto) {
             return;
         }
-        session.position = session.position.max(*purged_upto);
         if session.position < *stored_upto {
             let max_messages =
                 (session.window - session.in_flight.len().min(session.window)).min(core.settings.page_messages);
@@ -225,7 +233,13 @@ impl Inbox {
         let from = pending.partition_point(|entry| entry.message.seq <= session.position);
         let mut live = true;
         for entry in pending.iter().skip(from) {
-            live = session.has_room(entry.message.weight());
+            let seq = entry.message.seq;
+            if seq <= *purged_upto && entry.failed {
+                // It will never come to disk to be taken out there.
+                session.position = seq;
+                continue;
+            }
+            live = seq > *purged_upto && session.has_room(entry.message.weight());
             if !live {
                 break;
             }

@@ -96,7 +96,9 @@ fn nobody_is_stuck(user: &User, device: &Device) -> Result<(), String> {
     let Some(session) = &device.session else { return Ok(()) };
     let next = user.inbox.pending.iter().find(|entry| entry.message.seq > session.position);
     let room = session.has_room(next.map_or(1, |entry| entry.message.weight()));
-    let waits = session.reading.is_some() || !room || user.inbox.is_clogged();
+    let purge = session.position < user.inbox.purged_upto
+        && (user.inbox.purging || next.is_some_and(|entry| entry.message.seq <= user.inbox.purged_upto));
+    let waits = session.reading.is_some() || !room || purge || user.inbox.is_clogged();
     let full = session.in_flight_bytes >= session.window_bytes || session.in_flight.len() >= session.window;
     let ok = session.position == user.inbox.last || waits || full;
     ensure(ok, "a session that has not everything waits for something", || device.name.to_string())

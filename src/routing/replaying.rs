@@ -18,6 +18,10 @@ impl User {
         let Some(reading) = device.session.as_mut().and_then(|session| session.reading.take()) else { return };
         core.metrics.pages.inc();
         let Ok(page) = result else { return self.unreadable(at, core) };
+        if self.inbox.purging && reading.after < self.inbox.purged_upto {
+            // Read again when the purge is through.
+            return self.forget_leaving();
+        }
         let position = if page.end { reading.upto } else { end_of(&page) };
         let mut left: Vec<Seq> =
             page.corrupt.iter().filter(|corrupt| self.bury_corrupt(**corrupt, core)).map(|corrupt| corrupt.0).collect();
@@ -43,9 +47,9 @@ impl User {
         self.update_presence(Leave::AtOnce, core);
     }
 
-    /// Not purged and not taken out since the page was read.
+    /// Not taken out since the page was read.
     pub fn is_there(&self, seq: Seq) -> bool {
-        seq > self.inbox.purged_upto && !self.inbox.leaving.contains_key(&seq)
+        !self.inbox.leaving.contains_key(&seq)
     }
 
     /// The next change tells when these have left the disk.

@@ -309,6 +309,7 @@ impl User {
         let _known = core.dedupe.settle(entry.key, KnownState::Stored);
         core.act(Effect::Outstanding { from: entry.message.from.clone(), waits: true });
         if seq <= self.inbox.purged_upto {
+            core.metrics.purged.inc();
             self.end_undelivered(&entry.message, DeadReason::Purged, core);
         } else if self.inbox.is_handed_over(seq) {
             // The only device that lacked it was forgotten while it was being written.

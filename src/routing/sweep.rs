@@ -30,10 +30,11 @@ const LOOK_FURTHER_MS: u64 = 600_000;
 
 /// What is to be done.
 pub enum Work {
-    /// Everything up to `upto`; `tally` is the inbox's there.
+    /// Everything up to `upto`; `tally` is the inbox's there. `before` is how far the last purge went.
     Purge {
         upto: Seq,
         tally: Tally,
+        before: Seq,
         count: u64,
         reply: oneshot::Sender<Result<u64, NotDone>>,
     },
@@ -89,7 +90,7 @@ impl User {
                 return core.act(Effect::ReplyCount(reply, Err(NotDone::Busy)));
             }
             Some(seq) => Work::PurgeOne { seq, found: false, reply },
-            None => Work::Purge { upto: self.inbox.last, tally: self.inbox.tally, count: 0, reply },
+            None => Work::Purge { upto: self.inbox.last, tally: self.inbox.tally, before: Seq::ZERO, count: 0, reply },
         };
         self.enqueue(work, core);
     }
@@ -196,11 +197,15 @@ impl User {
         if self.sweep.is_some() {
             return;
         }
-        let Some(work) = self.sweeps.pop_front() else { return };
+        let Some(mut work) = self.sweeps.pop_front() else { return };
         let (front, stored) = (self.sweep_from(), self.inbox.stored_upto);
-        let (after, upto) = match &work {
-            Work::Purge { upto, .. } => {
+        let (after, upto) = match &mut work {
+            Work::Purge { upto, before, count, .. } => {
                 let upto = *upto;
+                *before = self.inbox.purged_upto;
+                // What is on its way to disk is taken out as soon as it is there.
+                *count += self.inbox.unsettled_upto(upto).count() as u64;
+                self.inbox.purging = true;
                 self.inbox.purged_upto = self.inbox.purged_upto.max(upto);
                 self.inbox.submit(&self.name, upto, core);
                 (front, upto.min(stored))
@@ -269,8 +274,6 @@ impl User {
     /// Whether a message that a page shows is still there for this job.
     fn is_waiting(&self, work: &Work, seq: Seq) -> bool {
         match work {
-            // These set the watermark below which nobody else looks.
-            Work::Purge { .. } => !self.inbox.leaving.contains_key(&seq) && !self.inbox.is_handed_over(seq),
             Work::Forget { .. } => self.is_there(seq),
             _ => self.is_there(seq) && !self.inbox.is_handed_over(seq),
         }
@@ -404,8 +407,8 @@ impl User {
     fn end_sweep(&mut self, core: &mut Core) {
         let Some(sweep) = self.sweep.take() else { return };
         match sweep.work {
-            Work::Purge { upto, tally, count, reply } => {
-                self.pass_over(upto, tally);
+            Work::Purge { upto, tally, count, reply, .. } => {
+                self.pass_over(upto, tally, core);
                 core.act(Effect::ReplyCount(reply, Ok(count)));
             }
             Work::PurgeOne { found, reply, .. } => {
@@ -427,13 +430,20 @@ impl User {
     }
 
     /// Devices that are not there have nothing left at or below `upto`, except what is still pending.
-    fn pass_over(&mut self, upto: Seq, tally: Tally) {
+    fn pass_over(&mut self, upto: Seq, tally: Tally, core: &mut Core) {
+        self.inbox.purging = false;
         let settled = self.inbox.settled_upto();
         let (upto, tally) = if settled < upto { (settled, self.inbox.settled_tally()) } else { (upto, tally) };
         self.raise_base(tally);
         self.inbox.front = self.inbox.front.max(upto);
-        for device in self.inbox.devices.iter_mut().filter(|device| device.session.is_none()) {
-            device.advance(upto, tally);
+        for at in 0..self.inbox.devices.len() {
+            // What a device lacks that is being forgotten is seen to by that job, from its cursor on.
+            if let Some(device) = self.inbox.devices.get_mut(at).filter(|device| !device.leaving) {
+                // A session's cursor is moved by its acks, or when it has nothing left to acknowledge.
+                let cursor = if device.session.is_some() { device.cursor } else { upto };
+                device.advance(cursor, tally);
+            }
+            self.inbox.pump(at, &self.name, core);
         }
     }
 
@@ -450,22 +460,40 @@ impl User {
         self.settle(core);
     }
 
-    /// The store failed in the middle: who asked is told, and the next job may try.
+    /// The store failed in the middle: who asked is told, and the next job may try. Nothing was kept for
+    /// a device while it was being forgotten, so there is no way back for it: that is tried again.
     fn abandon(&mut self, work: Work, core: &mut Core) {
         match work {
-            Work::Purge { reply, .. } | Work::PurgeOne { reply, .. } => {
+            Work::Purge { before, reply, .. } => {
                 core.act(Effect::ReplyCount(reply, Err(NotDone::Storage)));
+                self.give_up_purge(before, core);
             }
-            Work::Forget { device, then, .. } => {
-                if let Some(at) = self.inbox.device_index(device.as_str())
-                    && let Some(device) = self.inbox.devices.get_mut(at)
-                {
-                    device.leaving = false;
-                }
+            Work::PurgeOne { reply, .. } => core.act(Effect::ReplyCount(reply, Err(NotDone::Storage))),
+            Work::Forget { device, upto, dropped, then } => {
                 told(then, Err(NotDone::Storage), core);
+                if !dropped {
+                    self.again.push(Work::Forget { device, upto, dropped, then: Then::Nobody });
+                }
             }
             Work::Expire { .. } | Work::Lapse { .. } => {}
         }
+        self.forget_leaving();
+        self.next_sweep(core);
+    }
+
+    /// What is still there is delivered after all.
+    fn give_up_purge(&mut self, before: Seq, core: &mut Core) {
+        self.inbox.purging = false;
+        self.inbox.purged_upto = before;
+        self.settle(core);
+        for at in 0..self.inbox.devices.len() {
+            self.inbox.pump(at, &self.name, core);
+        }
+    }
+
+    /// Takes up what had to be abandoned.
+    pub fn sweep_again(&mut self, core: &mut Core) {
+        self.sweeps.extend(self.again.drain(..));
         self.next_sweep(core);
     }
 }

@@ -36,6 +36,8 @@ pub struct User {
     pub outgoing: Outgoing,
     pub sweep: Option<Sweep>,
     pub sweeps: VecDeque<Work>,
+    /// Jobs that the store failed and that have to be done all the same.
+    pub again: Vec<Work>,
     pub hold_timer: bool,
     /// When the timer calls for the next answer.
     pub answers_us: Option<u64>,
@@ -80,6 +82,7 @@ impl User {
             outgoing: Outgoing::default(),
             sweep: None,
             sweeps: VecDeque::new(),
+            again: Vec::new(),
             hold_timer: false,
             answers_us: None,
             record_dirty: false,
@@ -196,6 +199,7 @@ impl User {
         if core.now.us >= self.refreshed_us + REFRESH_US {
             self.refresh(core);
         }
+        self.sweep_again(core);
         if !self.is_idle() {
             return false;
         }
@@ -225,6 +229,7 @@ impl User {
             && self.memory_only == 0
             && self.sweep.is_none()
             && self.sweeps.is_empty()
+            && self.again.is_empty()
     }
 
     /// What a drain waits for: every send is answered, and every cursor of a user who has left is written. One
@@ -239,7 +244,7 @@ impl User {
         self.outgoing.in_flight.is_none()
             && self.inbox.removals.is_empty()
             && !self.record_dirty
-            && !self.inbox.devices.iter().any(|device| device.dirty)
+            && !self.inbox.devices.iter().any(|device| device.dirty && !device.leaving)
     }
 
     /// Before a drain ends every append is due and every cursor is written.
