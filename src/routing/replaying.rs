@@ -110,6 +110,8 @@ impl User {
         core.metrics.corrupt.inc();
         self.inbox.taken_out += 1;
         self.inbox.leaving.insert(seq, false);
+        // It may have been read, and pushed, while it was sound.
+        self.inbox.devices.iter_mut().for_each(|device| device.mark_gone(seq));
         self.outgoing.ops.push(Op::Remove { seq, bytes });
         let letter = DeadLetter {
             reason: DeadReason::Corrupt,

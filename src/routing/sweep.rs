@@ -254,8 +254,10 @@ impl User {
         let Some(reading) = sweep.reading.take() else { return };
         let Ok(page) = result else { return self.abandon(sweep.work, core) };
         let end = end_of(&page);
-        let corrupt: Vec<Seq> =
-            page.corrupt.iter().filter(|corrupt| self.bury_corrupt(**corrupt, core)).map(|c| c.0).collect();
+        let corrupt: Vec<(Seq, u64)> =
+            page.corrupt.iter().copied().filter(|corrupt| self.is_waiting(&sweep.work, corrupt.0)).collect();
+        let corrupt = corrupt.into_iter().filter(|corrupt| self.bury_corrupt(*corrupt, core)).map(|corrupt| corrupt.0);
+        let corrupt = corrupt.collect();
         self.left(corrupt);
         let there: Vec<Stored> =
             page.messages.into_iter().filter(|stored| self.is_waiting(&sweep.work, stored.message.seq)).collect();
