@@ -43,6 +43,7 @@ pub struct Dedupe {
 #[derive(Debug)]
 pub struct Forgotten {
     pub recipient: UserId,
+    pub seq: Seq,
     pub state: KnownState,
 }
 
@@ -74,9 +75,10 @@ impl Dedupe {
         self.order.push_back((now_us + self.window_us, seq, key, recipient.clone()));
     }
 
-    /// False when it was forgotten meanwhile.
-    pub fn settle(&mut self, key: SendKey, state: KnownState) -> bool {
-        let known = self.entries.get_mut(&key);
+    /// Notes what became of the message `seq`. False when it is not remembered any more; the key may
+    /// by then belong to a later message with the same id.
+    pub fn settle(&mut self, key: SendKey, seq: Seq, state: KnownState) -> bool {
+        let known = self.entries.get_mut(&key).filter(|known| known.seq == seq);
         known.map(|known| known.state = state).is_some()
     }
 
@@ -99,7 +101,7 @@ impl Dedupe {
                 }
                 Some(known) => {
                     self.entries.remove(&key);
-                    return Some(Forgotten { recipient, state: known.state });
+                    return Some(Forgotten { recipient, seq, state: known.state });
                 }
                 None => {}
             }

@@ -171,7 +171,7 @@ impl Inbox {
             core.metrics.accepted_handed_over.inc_by(waiting.len() as u64);
             answer_all(waiting, user, &entry.message, Outcome::Accepted { seq, stored: false }, core);
             // A pending entry is never forgotten, so it is there.
-            let _known = core.dedupe.settle(entry.key, KnownState::HandedOver);
+            let _known = core.dedupe.settle(entry.key, seq, KnownState::HandedOver);
             if entry.submitted {
                 core.act(Effect::Cancel(entry.ticket.clone()));
             }

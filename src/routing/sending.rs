@@ -297,7 +297,7 @@ impl User {
         if entry.done {
             // Acknowledged by all while the batch was being cut. Known in memory as handed over, but
             // on disk as well, so it does not have to be kept in memory.
-            if core.dedupe.settle(entry.key, KnownState::Stored) {
+            if core.dedupe.settle(entry.key, seq, KnownState::Stored) {
                 self.memory_only = self.memory_only.saturating_sub(1);
             } else {
                 // Forgotten in memory meanwhile: from now on only the disk knows it.
@@ -306,7 +306,7 @@ impl User {
             self.inbox.removals.push((seq, entry.message.weight()));
             return;
         }
-        let _known = core.dedupe.settle(entry.key, KnownState::Stored);
+        let _known = core.dedupe.settle(entry.key, seq, KnownState::Stored);
         core.act(Effect::Outstanding { from: entry.message.from.clone(), waits: true });
         if seq <= self.inbox.purged_upto {
             core.metrics.purged.inc();

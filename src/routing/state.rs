@@ -184,7 +184,11 @@ impl State {
             let Some(Slot::Here(user)) = self.users.get_mut(&forgotten.recipient) else { continue };
             match forgotten.state {
                 KnownState::Stored => user.dedupe_complete = false,
-                KnownState::HandedOver => user.memory_only = user.memory_only.saturating_sub(1),
+                KnownState::HandedOver => {
+                    user.memory_only = user.memory_only.saturating_sub(1);
+                    // The writer may get it to disk all the same, and the store remembers it then.
+                    user.dedupe_complete &= user.inbox.entry_mut(forgotten.seq).is_none();
+                }
                 KnownState::Pending => {}
             }
         }
