@@ -86,7 +86,8 @@ impl User {
                 core,
             );
         }
-        let first = self.inbox.devices.is_empty();
+        // What the last device leaves behind when it is forgotten is for the next one.
+        let first = self.inbox.devices.iter().all(|device| device.leaving);
         let (cursor, done) = if first { (Seq::ZERO, self.inbox.base) } else { (self.inbox.last, self.inbox.tally) };
         let mut device = Device::new(attach.device.clone(), cursor, done, core.now.wall_ms);
         self.outgoing.after.push(After::Registered(attach.device.clone()));
@@ -106,7 +107,8 @@ impl User {
             if let Some(attach) = waiting {
                 close(&attach.session, CloseCode::Internal, "the device could not be registered", core);
             }
-            return;
+            // What was kept for it alone may be handed over by now.
+            return self.settle(core);
         }
         if let Some(attach) = waiting {
             self.welcome(at, attach, true, core);
