@@ -185,6 +185,8 @@ impl User {
                 core.act(Effect::Close(attach.session, closing.clone()));
             }
         }
+        // The next process begins with everybody offline: that has to be a version of its own.
+        self.update_presence(Leave::AtOnce, core);
         self.flush_if_due(core);
     }
 

@@ -98,6 +98,12 @@ impl Seqs {
         })
     }
 
+    /// Now, but never above the ceiling: what is stamped with it stays below whatever is stamped after an
+    /// unclean stop.
+    pub fn time(&self, now: Now) -> u64 {
+        now.us.min(self.ceiling.0)
+    }
+
     pub fn raise(&mut self, ceiling: Seq) {
         self.ceiling = self.ceiling.max(ceiling);
     }

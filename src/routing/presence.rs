@@ -111,7 +111,7 @@ impl Presence {
             return false;
         }
         let was_visible = self.is_visible();
-        self.visible.version = core.now.us.max(self.visible.version + 1);
+        self.visible.version = core.seqs.time(core.now).max(self.visible.version + 1);
         self.visible.state = state;
         self.visible.text = text;
         if was_visible || self.is_visible() {
