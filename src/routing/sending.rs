@@ -337,18 +337,21 @@ impl User {
 
     pub fn ack(&mut self, session: SessionId, seq: Seq, core: &mut Core) {
         let Some((at, device)) = self.inbox.device_with(session) else { return };
+        let cursor = device.cursor;
         let Some(attached) = device.session.as_mut() else { return };
         // At or below the cursor it says nothing new, also in a session that was pushed nothing yet: there
         // `caught_up` names the cursor, and a client may acknowledge what it was told.
-        if seq > attached.pushed.max(device.cursor) {
+        if seq > attached.pushed.max(cursor) {
             let handle = attached.handle.clone();
             return core.act(Effect::Error(handle, Code::BadRequest, "nothing that high was pushed in this session"));
         }
         core.metrics.acks.inc();
-        let covered = attached.acked(seq);
+        let mut covered = attached.acked(seq);
         if let Some(last) = covered.last() {
             device.advance(seq, last.tally);
         }
+        // What lapsed while it was in flight was seen to when it lapsed.
+        covered.retain(|flight| flight.message.seq > cursor);
         // It has read its welcome, and with it that it missed something.
         device.dirty |= std::mem::take(&mut device.gap);
         // Before settling: what is settled by this very ack was never on disk.
