@@ -199,11 +199,18 @@ impl State {
         self.drains.retain(|earlier| !earlier.is_closed());
         self.drains.push(reply);
         self.drain_look_us = 0;
-        for slot in self.users.values_mut() {
-            if let Slot::Here(user) = slot {
+        for name in self.names() {
+            if let Some(Slot::Here(user)) = self.users.get_mut(&name) {
                 user.drain(&mut self.core);
             }
         }
+    }
+
+    /// Everyone in memory, in order: what happens must not depend on how a map is laid out.
+    fn names(&self) -> Vec<UserId> {
+        let mut names: Vec<_> = self.users.keys().cloned().collect();
+        names.sort_unstable();
+        names
     }
 
     /// Looking means looking at everyone, so it is done now and then, not at every command.
@@ -222,9 +229,10 @@ impl State {
 
     /// Clients are told to come back spread over `spread_ms`, so that they do not all come at once.
     fn close_all(&mut self, closing: &Closing, spread_ms: u64) {
-        let users = self.users.len().max(1) as u64;
-        for (n, slot) in self.users.values_mut().enumerate() {
-            if let Slot::Here(user) = slot {
+        let names = self.names();
+        let users = names.len().max(1) as u64;
+        for (n, name) in names.iter().enumerate() {
+            if let Some(Slot::Here(user)) = self.users.get_mut(name) {
                 let base = closing.retry_after_ms.unwrap_or_default();
                 let retry_after_ms = Some(base + spread_ms * n as u64 / users);
                 user.close_all(&Closing { retry_after_ms, ..closing.clone() }, &mut self.core);
