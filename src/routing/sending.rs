@@ -282,7 +282,7 @@ impl User {
     }
 
     /// Cursors that could not be written down while a message below them was unsettled.
-    fn note_held_back_cursors(&mut self) {
+    pub fn note_held_back_cursors(&mut self) {
         let settled = self.inbox.settled_upto();
         for device in self.inbox.devices.iter_mut().filter(|device| device.cursor.min(settled) > device.written) {
             device.dirty = true;

@@ -165,6 +165,7 @@ impl State {
                         }
                         Kind::Look => self.core.look_later(&name),
                     }
+                    user.flush_if_due(&mut self.core);
                 }
                 Some(Slot::Loading(line)) if kind == Kind::Accept => line.answers_due(&mut self.core),
                 Some(Slot::Loading(_)) | None => {}

@@ -452,8 +452,10 @@ impl User {
     /// The last step of forgetting: the registration itself.
     fn drop_device(&mut self, id: u64, device: DeviceId, upto: Seq, then: Then, core: &mut Core) {
         if let Some(at) = self.inbox.device_index(device.as_str()) {
-            let gone = self.inbox.devices.remove(at);
-            self.raise_base(gone.done);
+            // What the last device leaves behind begins where the one furthest behind stood.
+            let least = self.inbox.devices.iter().map(|device| device.done).min_by_key(|done| done.messages);
+            self.inbox.devices.remove(at);
+            self.raise_base(least.unwrap_or_default());
         }
         self.outgoing.ops.push(Op::DropDevice { device: device.clone() });
         self.outgoing.after.push(After::Swept(id));

@@ -206,6 +206,7 @@ impl User {
         if !self.is_idle() {
             return false;
         }
+        self.note_held_back_cursors();
         self.flush(core);
         self.outgoing.in_flight.is_none()
     }
