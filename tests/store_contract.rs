@@ -46,6 +46,7 @@ on_both_engines! {
     dead_letters_are_bounded_and_cleared
     a_clean_stop_sets_the_floor_above_every_seq
     an_unclean_stop_sets_the_floor_to_the_ceiling
+    what_an_unclean_stop_knew_outlives_clean_ones
     the_clean_mark_is_gone_before_the_start_returns
     a_wall_clock_that_went_back_is_noticed
     a_newer_format_is_refused
@@ -397,6 +398,25 @@ fn an_unclean_stop_sets_the_floor_to_the_ceiling(home: Home) {
     assert_eq!((store.boot.floor, store.boot.ceiling), (ceiling, ceiling));
     assert_eq!(store.boot.maybe_pushed_upto, Some(ceiling));
     assert!(store.clock.now().us >= ceiling.0 && store.reader.ceiling() > ceiling, "the ceiling only rises");
+}
+
+fn what_an_unclean_stop_knew_outlives_clean_ones(home: Home) {
+    let stop = |clean| {
+        let store = home.start();
+        let (upto, ceiling) = (store.boot.maybe_pushed_upto, store.reader.ceiling());
+        store.writer.close(clean).unwrap();
+        (upto, ceiling)
+    };
+    let (_, first) = stop(false);
+    // A start that finds its port taken is started and closed like this, too.
+    let second = (0..3).map(|_| stop(true)).last().unwrap();
+    assert_eq!(second.0, Some(first), "nobody came meanwhile to be written down");
+    let boot = home.open().boot;
+    assert!(boot.floor > first && boot.maybe_pushed_upto == Some(first), "what is new is never marked: {boot:?}");
+
+    let (upto, ceiling) = stop(false);
+    assert!(upto == Some(first) && ceiling > first);
+    assert_eq!((stop(true).0, stop(true).0), (Some(ceiling), Some(ceiling)), "the latest one counts");
 }
 
 fn the_clean_mark_is_gone_before_the_start_returns(home: Home) {

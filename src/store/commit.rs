@@ -57,12 +57,13 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Removes the clean mark and sets a fresh ceiling; both are synced when this returns.
+    /// Removes the clean mark, goes over from the first books (those on disk) to the second ones and sets
+    /// a fresh ceiling: one batch, synced when this returns.
     pub fn start(
         (shared, queue, reporter): (Arc<Shared>, Arc<Queue>, Arc<dyn Reporter>),
         settings: Settings,
         clock: Clock,
-        books: Books,
+        (books, first): (Books, Books),
     ) -> Result<Self, StoreError> {
         let (started, instant) = (clock.now(), Instant::now());
         let mut committer = Self {
@@ -79,9 +80,9 @@ impl Committer {
             ticked: instant,
             dead_checked: instant,
         };
-        let mut draft = Draft::new(books);
+        let mut draft = Draft::new(first);
         meta::drop_clean(&mut draft.batch);
-        draft.books.ceiling = raised(books.ceiling, started);
+        draft.books.ceiling = raised(first.ceiling, started);
         draft.books.alive_ms = started.wall_ms;
         committer.sync(draft)?;
         committer.shared.epochs.advance(started.wall_ms);

@@ -25,7 +25,10 @@ pub struct Cellar {
     pub boot: Boot,
     pub reader: Reader,
     shared: Arc<Shared>,
+    /// As they are on disk.
     books: Books,
+    /// As the first batch of this start is to make them.
+    first: Books,
     settings: Settings,
 }
 
@@ -49,22 +52,24 @@ impl Cellar {
         metrics.start_records_read.inc_by(boot.records_read);
         let epochs = Epochs::new(queue.dedupe_window, found.books.dedupe, wall_ms);
         let shared = Arc::new(Shared::new(engine, metrics, epochs, &found.books));
+        let first = Books { unclean_upto: boot.maybe_pushed_upto, ..found.books };
         let settings = Settings {
             min_free: config.min_free,
             dead_letters_bytes: config.dead_letters_bytes,
             dead_letters_age: config.dead_letters_age,
         };
-        Ok(Self { boot, reader: Reader::new(shared.clone()), shared, books: found.books, settings })
+        Ok(Self { boot, reader: Reader::new(shared.clone()), shared, books: found.books, first, settings })
     }
 
-    /// Removes the clean mark (synced), sets a fresh ceiling and starts the commit thread.
+    /// Removes the clean mark and writes down what opening found (synced), sets a fresh ceiling and starts
+    /// the commit thread.
     ///
     /// `clock` must have been started at or above [`Boot::floor`]. The reporter is called on the commit
     /// thread only, the ceiling first; [`Reader::ceiling`] has it as soon as this returns.
     pub fn start(self, _shards: usize, clock: Clock, reporter: Arc<dyn Reporter>) -> Result<Writer, StoreError> {
         let queue = Arc::new(Queue::default());
         let parts = (self.shared.clone(), queue.clone(), reporter);
-        let committer = Committer::start(parts, self.settings, clock, self.books)?;
+        let committer = Committer::start(parts, self.settings, clock, (self.books, self.first))?;
         let thread = std::thread::Builder::new()
             .name("commit".into())
             .spawn(move || committer.run())
@@ -132,10 +137,13 @@ impl Drop for Line {
 fn boot(found: &Found, wall_ms: u64) -> Boot {
     let Books { ceiling, alive_ms, .. } = found.books;
     let unclean = !found.fresh && found.clean.is_none();
+    // After a clean stop the floor is below the ceiling; what was given out is at or below it either way.
+    let floor = found.clean.unwrap_or(ceiling);
+    let newly = (unclean || found.lost_unclean).then_some(floor);
     Boot {
-        floor: found.clean.unwrap_or(ceiling),
+        floor,
         ceiling,
-        maybe_pushed_upto: unclean.then_some(ceiling),
+        maybe_pushed_upto: newly.max(found.books.unclean_upto),
         clock_went_back: wall_ms < alive_ms,
         records_read: found.records_read,
     }
