@@ -49,6 +49,7 @@ on_both_engines! {
     what_an_unclean_stop_knew_outlives_clean_ones
     the_clean_mark_is_gone_before_the_start_returns
     a_wall_clock_that_went_back_is_noticed
+    a_pause_of_expiry_outlives_restarts_until_it_is_ended
     a_newer_format_is_refused
 }
 
@@ -437,6 +438,28 @@ fn a_wall_clock_that_went_back_is_noticed(home: Home) {
     let now_ms = wall_us() / 1000;
     assert!(!home.open_at(now_ms + 1).boot.clock_went_back);
     assert!(home.open_at(now_ms - 3_600_000).boot.clock_went_back);
+}
+
+fn a_pause_of_expiry_outlives_restarts_until_it_is_ended(home: Home) {
+    let run = |set: Option<bool>, clean| {
+        let store = home.start();
+        set.into_iter().for_each(|paused| store.writer.set_expiry_paused(paused));
+        store.writer.close(clean).unwrap();
+        let begun = store.boot.expiry_paused;
+        drop(store);
+        (begun, home.open().boot.expiry_paused)
+    };
+    assert_eq!(run(Some(true), true), (false, true));
+    assert_eq!(run(None, false), (true, true));
+    assert_eq!(run(None, true), (true, true));
+    assert_eq!(run(Some(false), false), (true, false), "what an operator said counts, however it ended");
+    assert_eq!(run(Some(true), false), (false, true));
+    assert_eq!(run(Some(false), true), (true, false));
+
+    // The start sets the alive stamp, so the clock alone does not tell the next one.
+    home.start_at(wall_us() / 1000 - 3_600_000).writer.close(true).unwrap();
+    let boot = home.open().boot;
+    assert_eq!((boot.clock_went_back, boot.expiry_paused), (false, true));
 }
 
 fn a_newer_format_is_refused(home: Home) {

@@ -225,6 +225,27 @@ fn a_damaged_memory_of_an_unclean_stop_makes_everything_suspect() {
     assert_eq!(home.open().boot.maybe_pushed_upto, suspect, "it was written anew");
 }
 
+/// Nothing else is written: it must not wait for a message, nor for an orderly end.
+#[test]
+fn a_pause_of_expiry_is_on_disk_before_long() {
+    let mut home = Home::in_memory();
+    let store = home.start();
+    let gate = home.memory().hold_commits();
+    store.writer.set_expiry_paused(true);
+    home.memory().wait_for_held_commit();
+    home.crash(Unsynced::Kept);
+    drop(gate);
+    assert!(home.open().boot.expiry_paused);
+
+    spoil(&home, "expiry");
+    let store = home.start();
+    assert!(store.boot.expiry_paused, "a mark that cannot be read may have been a pause");
+    store.writer.set_expiry_paused(false);
+    store.store(vec![append("bob", 1)]);
+    home.crash(Unsynced::Lost);
+    assert!(!home.open().boot.expiry_paused, "any batch takes it along");
+}
+
 /// Killed in the middle of a start: whether its first batch counts or not, the ceiling before it does.
 #[test]
 fn a_power_cut_during_a_start_forgets_no_unclean_stop() {

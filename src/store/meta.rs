@@ -20,6 +20,7 @@ const KEY_TOTALS: &str = "totals";
 const KEY_DEAD: &str = "dead";
 const KEY_DEDUPE: [&str; 2] = ["dedupe0", "dedupe1"];
 const KEY_UNCLEAN: &str = "unclean";
+const KEY_EXPIRY: &str = "expiry";
 
 /// Where the dead-letter list begins and ends. Letters are numbered as they are buried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +47,8 @@ pub struct Books {
     pub dedupe: [Option<u64>; 2],
     /// The highest ceiling that was ever found after an unclean stop; never lowered.
     pub unclean_upto: Option<Seq>,
+    /// Nothing expires until an operator has said that the clock is right.
+    pub expiry_paused: bool,
 }
 
 impl Books {
@@ -67,6 +70,9 @@ impl Books {
         }
         if let (Some(upto), true) = (self.unclean_upto, self.unclean_upto != before.unclean_upto) {
             put(batch, KEY_UNCLEAN, [upto.0]);
+        }
+        if self.expiry_paused != before.expiry_paused {
+            put(batch, KEY_EXPIRY, [self.expiry_paused.into()]);
         }
     }
 }
@@ -90,6 +96,8 @@ pub struct Found {
     pub books: Books,
     /// There is an `unclean` that cannot be read.
     pub lost_unclean: bool,
+    /// There is an `expiry` that cannot be read.
+    pub lost_expiry: bool,
     pub records_read: u64,
 }
 
@@ -111,13 +119,19 @@ pub fn read(engine: &dyn Engine, path: &str) -> Result<Found, StoreError> {
     }
     // A clean mark that cannot be read is none: the ceiling is always the safe answer.
     let clean = read.lenient(KEY_CLEAN)?.map(|[upto]| Seq(upto));
-    let unclean = read.marked(KEY_UNCLEAN)?;
+    let (unclean, expiry) = (read.marked(KEY_UNCLEAN)?, read.marked(KEY_EXPIRY)?);
     let dead = DeadBooks { head, next: read.next_dead(next)?, bytes: dead_bytes };
     let totals = Tally { messages, bytes };
-    let unclean_upto = unclean.number().map(Seq);
-    let books = Books { ceiling: Seq(ceiling_us), alive_ms, totals, dead, dedupe, unclean_upto };
-    let (fresh, lost_unclean) = (ceiling.is_none(), unclean == Mark::Damaged);
-    Ok(Found { fresh, clean, books, lost_unclean, records_read: read.count })
+    let (unclean_upto, expiry_paused) = (unclean.number().map(Seq), expiry.number().is_some_and(|paused| paused != 0));
+    let books = Books { ceiling: Seq(ceiling_us), alive_ms, totals, dead, dedupe, unclean_upto, expiry_paused };
+    Ok(Found {
+        fresh: ceiling.is_none(),
+        clean,
+        books,
+        lost_unclean: unclean == Mark::Damaged,
+        lost_expiry: expiry == Mark::Damaged,
+        records_read: read.count,
+    })
 }
 
 /// A record whose absence has a meaning of its own, so that a damaged one may not pass for none.

@@ -265,8 +265,10 @@ pub struct Boot {
     /// Set once there ever was an unclean stop: anything at or below may have been pushed to any device,
     /// whatever its record says. Only the next unclean stop raises it.
     pub maybe_pushed_upto: Option<Seq>,
-    /// The wall clock stands before the stored alive stamp: expiry begins paused.
+    /// The wall clock stands before the stored alive stamp.
     pub clock_went_back: bool,
+    /// Expiry begins paused: the clock went back, or nobody has resumed it since it was paused.
+    pub expiry_paused: bool,
     /// Records read while opening; at most 100 whatever waits.
     pub records_read: u64,
 }

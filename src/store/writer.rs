@@ -2,6 +2,7 @@
 //!
 //! A handle never waits for the disk but where it says so, and never writes by itself.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -51,8 +52,9 @@ impl Cellar {
         let boot = boot(&found, wall_ms);
         metrics.start_records_read.inc_by(boot.records_read);
         let epochs = Epochs::new(queue.dedupe_window, found.books.dedupe, wall_ms);
-        let shared = Arc::new(Shared::new(engine, metrics, epochs, &found.books));
-        let first = Books { unclean_upto: boot.maybe_pushed_upto, ..found.books };
+        let (unclean_upto, expiry_paused) = (boot.maybe_pushed_upto, boot.expiry_paused);
+        let first = Books { unclean_upto, expiry_paused, ..found.books };
+        let shared = Arc::new(Shared::new(engine, metrics, epochs, &first));
         let settings = Settings {
             min_free: config.min_free,
             dead_letters_bytes: config.dead_letters_bytes,
@@ -103,6 +105,18 @@ impl Writer {
         self.shared.state()
     }
 
+    /// Whether expiry is paused is on disk within about a second and at [`Writer::close`], and comes
+    /// back as [`Boot::expiry_paused`].
+    pub fn set_expiry_paused(&self, paused: bool) {
+        self.shared.expiry_paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// What [`Writer::set_expiry_paused`] sets, to be shared by those who pause, resume and show it: one
+    /// flag cannot disagree with itself. It begins as [`Boot::expiry_paused`].
+    pub fn expiry_paused(&self) -> Arc<AtomicBool> {
+        self.shared.expiry_paused.clone()
+    }
+
     /// Empties the dead-letter list; returns how many there were. Blocks until synced.
     pub fn clear_dead_letters(&self) -> Result<u64, StoreError> {
         let closed = || StoreError::Write("the store is closed".into());
@@ -140,11 +154,13 @@ fn boot(found: &Found, wall_ms: u64) -> Boot {
     // After a clean stop the floor is below the ceiling; what was given out is at or below it either way.
     let floor = found.clean.unwrap_or(ceiling);
     let newly = (unclean || found.lost_unclean).then_some(floor);
+    let clock_went_back = wall_ms < alive_ms;
     Boot {
         floor,
         ceiling,
         maybe_pushed_upto: newly.max(found.books.unclean_upto),
-        clock_went_back: wall_ms < alive_ms,
+        clock_went_back,
+        expiry_paused: clock_went_back || found.books.expiry_paused || found.lost_expiry,
         records_read: found.records_read,
     }
 }
