@@ -46,8 +46,10 @@ on_both_engines! {
     dead_letters_are_bounded_and_cleared
     a_clean_stop_sets_the_floor_above_every_seq
     an_unclean_stop_sets_the_floor_to_the_ceiling
+    what_an_unclean_stop_knew_outlives_clean_ones
     the_clean_mark_is_gone_before_the_start_returns
     a_wall_clock_that_went_back_is_noticed
+    a_pause_of_expiry_outlives_restarts_until_it_is_ended
     a_newer_format_is_refused
 }
 
@@ -399,6 +401,25 @@ fn an_unclean_stop_sets_the_floor_to_the_ceiling(home: Home) {
     assert!(store.clock.now().us >= ceiling.0 && store.reader.ceiling() > ceiling, "the ceiling only rises");
 }
 
+fn what_an_unclean_stop_knew_outlives_clean_ones(home: Home) {
+    let stop = |clean| {
+        let store = home.start();
+        let (upto, ceiling) = (store.boot.maybe_pushed_upto, store.reader.ceiling());
+        store.writer.close(clean).unwrap();
+        (upto, ceiling)
+    };
+    let (_, first) = stop(false);
+    // A start that finds its port taken is started and closed like this, too.
+    let second = (0..3).map(|_| stop(true)).last().unwrap();
+    assert_eq!(second.0, Some(first), "nobody came meanwhile to be written down");
+    let boot = home.open().boot;
+    assert!(boot.floor > first && boot.maybe_pushed_upto == Some(first), "what is new is never marked: {boot:?}");
+
+    let (upto, ceiling) = stop(false);
+    assert!(upto == Some(first) && ceiling > first);
+    assert_eq!((stop(true).0, stop(true).0), (Some(ceiling), Some(ceiling)), "the latest one counts");
+}
+
 fn the_clean_mark_is_gone_before_the_start_returns(home: Home) {
     let store = home.start();
     store.writer.close(true).unwrap();
@@ -417,6 +438,28 @@ fn a_wall_clock_that_went_back_is_noticed(home: Home) {
     let now_ms = wall_us() / 1000;
     assert!(!home.open_at(now_ms + 1).boot.clock_went_back);
     assert!(home.open_at(now_ms - 3_600_000).boot.clock_went_back);
+}
+
+fn a_pause_of_expiry_outlives_restarts_until_it_is_ended(home: Home) {
+    let run = |set: Option<bool>, clean| {
+        let store = home.start();
+        set.into_iter().for_each(|paused| store.writer.set_expiry_paused(paused));
+        store.writer.close(clean).unwrap();
+        let begun = store.boot.expiry_paused;
+        drop(store);
+        (begun, home.open().boot.expiry_paused)
+    };
+    assert_eq!(run(Some(true), true), (false, true));
+    assert_eq!(run(None, false), (true, true));
+    assert_eq!(run(None, true), (true, true));
+    assert_eq!(run(Some(false), false), (true, false), "what an operator said counts, however it ended");
+    assert_eq!(run(Some(true), false), (false, true));
+    assert_eq!(run(Some(false), true), (true, false));
+
+    // The start sets the alive stamp, so the clock alone does not tell the next one.
+    home.start_at(wall_us() / 1000 - 3_600_000).writer.close(true).unwrap();
+    let boot = home.open().boot;
+    assert_eq!((boot.clock_went_back, boot.expiry_paused), (false, true));
 }
 
 fn a_newer_format_is_refused(home: Home) {

@@ -190,24 +190,81 @@ fn a_device_whose_record_is_damaged_gets_everything_again() {
     assert_eq!(store.metrics.corrupt.get(), 1);
 }
 
+/// Damages one of the store's own records.
+fn spoil(home: &Home, name: &str) {
+    home.memory().decay(Keyspace::Meta, |key, value| {
+        if key == name.as_bytes() {
+            *value.last_mut().unwrap() ^= 1;
+        }
+    });
+}
+
 #[test]
 fn a_damaged_clean_mark_is_none_and_a_damaged_ceiling_is_refused() {
     let home = Home::in_memory();
     home.start().writer.close(true).unwrap();
-    let spoil = |name: &'static str| {
-        home.memory().decay(Keyspace::Meta, |key, value| {
-            if key == name.as_bytes() {
-                *value.last_mut().unwrap() ^= 1;
-            }
-        });
-    };
-    spoil("totals");
-    spoil("clean");
+    spoil(&home, "totals");
+    spoil(&home, "clean");
     let boot = home.open().boot;
     assert_eq!((boot.floor, boot.maybe_pushed_upto), (boot.ceiling, Some(boot.ceiling)));
-    spoil("ceiling");
+    spoil(&home, "ceiling");
     let refused = home.try_open_on(home.memory(), wall_us() / 1000).err();
     assert!(matches!(refused, Some(StoreError::Read(_))), "{refused:?}");
+}
+
+#[test]
+fn a_damaged_memory_of_an_unclean_stop_makes_everything_suspect() {
+    let home = Home::in_memory();
+    home.start().writer.close(false).unwrap();
+    home.start().writer.close(true).unwrap();
+    spoil(&home, "unclean");
+    let store = home.start();
+    let suspect = store.boot.maybe_pushed_upto;
+    assert_eq!(suspect, Some(store.boot.floor));
+    store.writer.close(true).unwrap();
+    assert_eq!(home.open().boot.maybe_pushed_upto, suspect, "it was written anew");
+}
+
+/// Nothing else is written: it must not wait for a message, nor for an orderly end.
+#[test]
+fn a_pause_of_expiry_is_on_disk_before_long() {
+    let mut home = Home::in_memory();
+    let store = home.start();
+    let gate = home.memory().hold_commits();
+    store.writer.set_expiry_paused(true);
+    home.memory().wait_for_held_commit();
+    home.crash(Unsynced::Kept);
+    drop(gate);
+    assert!(home.open().boot.expiry_paused);
+
+    spoil(&home, "expiry");
+    let store = home.start();
+    assert!(store.boot.expiry_paused, "a mark that cannot be read may have been a pause");
+    store.writer.set_expiry_paused(false);
+    store.store(vec![append("bob", 1)]);
+    home.crash(Unsynced::Lost);
+    assert!(!home.open().boot.expiry_paused, "any batch takes it along");
+}
+
+/// Killed in the middle of a start: whether its first batch counts or not, the ceiling before it does.
+#[test]
+fn a_power_cut_during_a_start_forgets_no_unclean_stop() {
+    for unsynced in EITHER {
+        let mut home = Home::in_memory();
+        let ceiling = home.start().reader.ceiling();
+        let before = home.memory();
+        let gate = before.hold_commits();
+        let cellar = home.open();
+        std::thread::scope(|scope| {
+            let clock = doorstep::clock::Clock::start(cellar.boot.floor.0);
+            scope.spawn(move || cellar.start(1, clock, std::sync::Arc::new(Log::default())).is_err());
+            before.wait_for_held_commit();
+            home.crash(unsynced);
+        });
+        drop(gate);
+        home.start().writer.close(true).unwrap();
+        assert!(home.open().boot.maybe_pushed_upto >= Some(ceiling), "{unsynced:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,6 @@ mod watch;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Notify, watch as channel};
 use tokio::task::{JoinHandle, JoinSet};
@@ -121,7 +120,7 @@ impl Daemon {
                 return Err(error.into());
             }
         };
-        let paused = Arc::new(AtomicBool::new(boot.clock_went_back));
+        let paused = writer.expiry_paused();
         let drain = Arc::new(Notify::new());
         let controls = DaemonControls { writer: writer.clone(), metrics: metrics.clone(), drain: drain.clone() };
         let desk = AdminDesk {

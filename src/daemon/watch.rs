@@ -22,7 +22,7 @@ const COMPARE_EVERY: Duration = Duration::from_secs(1);
 /// A wall clock that moves this much against the monotonic one has stepped, in milliseconds.
 const STEP_MS: u64 = 60_000;
 
-/// Starts both; they end when they are aborted.
+/// Starts both; they end when they are aborted. What is set in `paused` the store keeps over restarts.
 pub(super) fn spawn(
     router: Router,
     reader: Reader,

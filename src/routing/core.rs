@@ -154,7 +154,7 @@ impl Core {
             unsettled: Unsettled::default(),
             storage: StoreState::Ok,
             total_bytes: 0,
-            expiry_paused: boot.clock_went_back,
+            expiry_paused: boot.expiry_paused,
             draining: false,
             floor: boot.floor,
             maybe_pushed_upto: boot.maybe_pushed_upto.unwrap_or(Seq::ZERO),

@@ -4,6 +4,7 @@
 //! failed sync, and never judge a message: what expires or overflows is decided by owners.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::dead::Bounds;
@@ -57,12 +58,13 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Removes the clean mark and sets a fresh ceiling; both are synced when this returns.
+    /// Removes the clean mark, goes over from the first books (those on disk) to the second ones and sets
+    /// a fresh ceiling: one batch, synced when this returns.
     pub fn start(
         (shared, queue, reporter): (Arc<Shared>, Arc<Queue>, Arc<dyn Reporter>),
         settings: Settings,
         clock: Clock,
-        books: Books,
+        (books, first): (Books, Books),
     ) -> Result<Self, StoreError> {
         let (started, instant) = (clock.now(), Instant::now());
         let mut committer = Self {
@@ -79,9 +81,9 @@ impl Committer {
             ticked: instant,
             dead_checked: instant,
         };
-        let mut draft = Draft::new(books);
+        let mut draft = Draft::new(first);
         meta::drop_clean(&mut draft.batch);
-        draft.books.ceiling = raised(books.ceiling, started);
+        draft.books.ceiling = raised(first.ceiling, started);
         draft.books.alive_ms = started.wall_ms;
         committer.sync(draft)?;
         committer.shared.epochs.advance(started.wall_ms);
@@ -108,7 +110,7 @@ impl Committer {
 
     fn commit(&mut self, submissions: Vec<Submission>) {
         let poisoned = self.is_poisoned();
-        let mut draft = Draft::new(self.books);
+        let mut draft = self.draft();
         let mut reports: Vec<(usize, Vec<Written>)> = Vec::new();
         for Submission { shard, writes } in submissions {
             let written = writes.into_iter().map(|write| self.take(write, &mut draft, poisoned));
@@ -122,6 +124,12 @@ impl Committer {
         for (shard, written) in reports {
             self.reporter.committed(shard, CommitReport { written, error: error.clone() });
         }
+    }
+
+    /// Whatever is written takes the pause of expiry as it is now along.
+    fn draft(&self) -> Draft {
+        let expiry_paused = self.shared.expiry_paused.load(Ordering::Relaxed);
+        Draft::new(Books { expiry_paused, ..self.books })
     }
 
     fn take(&mut self, write: Write, draft: &mut Draft, poisoned: bool) -> Written {
@@ -203,7 +211,7 @@ impl Committer {
         let now = self.clock.now();
         self.shared.epochs.advance(self.steady_ms(now));
         self.look_at_free_space();
-        let mut draft = Draft::new(self.books);
+        let mut draft = self.draft();
         if self.dead_checked.elapsed() >= DEAD_AGE_CHECK || self.books.dead.bytes > self.settings.dead_letters_bytes {
             self.dead_checked = Instant::now();
             let age_ms = u64::try_from(self.settings.dead_letters_age.as_millis()).unwrap_or(u64::MAX);
@@ -231,7 +239,7 @@ impl Committer {
             if self.is_poisoned() {
                 return Err(StoreError::Poisoned);
             }
-            let mut draft = Draft::new(self.books);
+            let mut draft = self.draft();
             let dropped = draft.trim_dead(&*self.shared.engine, Bounds::NOTHING)?;
             // An operator wanted them gone; they did not fall out.
             draft.dropped_letters = 0;
@@ -283,11 +291,12 @@ impl Committer {
         if self.is_poisoned() {
             return Err(StoreError::Poisoned);
         }
+        let mut draft = self.draft();
         if !clean {
-            return Ok(());
+            // What an operator said of expiry counts, however the process ends.
+            return if draft.books == self.books { Ok(()) } else { self.sync(draft) };
         }
         let now = self.clock.now();
-        let mut draft = Draft::new(self.books);
         // Seqs that were elided were given out too, so what was written tells nothing: the clock does.
         let upto = Seq(now.us.saturating_add(BURST_US)).max(self.highest).min(self.books.ceiling);
         meta::put_clean(&mut draft.batch, upto);

@@ -19,6 +19,8 @@ const KEY_CLEAN: &str = "clean";
 const KEY_TOTALS: &str = "totals";
 const KEY_DEAD: &str = "dead";
 const KEY_DEDUPE: [&str; 2] = ["dedupe0", "dedupe1"];
+const KEY_UNCLEAN: &str = "unclean";
+const KEY_EXPIRY: &str = "expiry";
 
 /// Where the dead-letter list begins and ends. Letters are numbered as they are buried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,6 +45,10 @@ pub struct Books {
     pub dead: DeadBooks,
     /// Which epoch each of the two dedupe keyspaces holds.
     pub dedupe: [Option<u64>; 2],
+    /// The highest ceiling that was ever found after an unclean stop; never lowered.
+    pub unclean_upto: Option<Seq>,
+    /// Nothing expires until an operator has said that the clock is right.
+    pub expiry_paused: bool,
 }
 
 impl Books {
@@ -62,6 +68,12 @@ impl Books {
                 put(batch, key, [epoch]);
             }
         }
+        if let (Some(upto), true) = (self.unclean_upto, self.unclean_upto != before.unclean_upto) {
+            put(batch, KEY_UNCLEAN, [upto.0]);
+        }
+        if self.expiry_paused != before.expiry_paused {
+            put(batch, KEY_EXPIRY, [self.expiry_paused.into()]);
+        }
     }
 }
 
@@ -80,7 +92,12 @@ pub struct Found {
     /// Nothing was ever written here but the format.
     pub fresh: bool,
     pub clean: Option<Seq>,
+    /// As they are on disk.
     pub books: Books,
+    /// There is an `unclean` that cannot be read.
+    pub lost_unclean: bool,
+    /// There is an `expiry` that cannot be read.
+    pub lost_expiry: bool,
     pub records_read: u64,
 }
 
@@ -102,10 +119,36 @@ pub fn read(engine: &dyn Engine, path: &str) -> Result<Found, StoreError> {
     }
     // A clean mark that cannot be read is none: the ceiling is always the safe answer.
     let clean = read.lenient(KEY_CLEAN)?.map(|[upto]| Seq(upto));
+    let (unclean, expiry) = (read.marked(KEY_UNCLEAN)?, read.marked(KEY_EXPIRY)?);
     let dead = DeadBooks { head, next: read.next_dead(next)?, bytes: dead_bytes };
     let totals = Tally { messages, bytes };
-    let books = Books { ceiling: Seq(ceiling_us), alive_ms, totals, dead, dedupe };
-    Ok(Found { fresh: ceiling.is_none(), clean, books, records_read: read.count })
+    let (unclean_upto, expiry_paused) = (unclean.number().map(Seq), expiry.number().is_some_and(|paused| paused != 0));
+    let books = Books { ceiling: Seq(ceiling_us), alive_ms, totals, dead, dedupe, unclean_upto, expiry_paused };
+    Ok(Found {
+        fresh: ceiling.is_none(),
+        clean,
+        books,
+        lost_unclean: unclean == Mark::Damaged,
+        lost_expiry: expiry == Mark::Damaged,
+        records_read: read.count,
+    })
+}
+
+/// A record whose absence has a meaning of its own, so that a damaged one may not pass for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Absent,
+    Damaged,
+    Is(u64),
+}
+
+impl Mark {
+    fn number(self) -> Option<u64> {
+        match self {
+            Self::Is(number) => Some(number),
+            Self::Absent | Self::Damaged => None,
+        }
+    }
 }
 
 struct Reads<'a> {
@@ -126,11 +169,13 @@ impl Reads<'_> {
     fn lenient<const N: usize>(&mut self, key: &str) -> Result<Option<[u64; N]>, StoreError> {
         self.count += 1;
         let record = self.engine.get(Keyspace::Meta, key.as_bytes())?;
-        Ok(record.and_then(|record| {
-            decode_numbers(&record)
-                .inspect_err(|error| tracing::error!(key, %error, "the store lost a record of its own"))
-                .ok()
-        }))
+        Ok(record.and_then(|record| decode_or_report(key, &record)))
+    }
+
+    fn marked(&mut self, key: &str) -> Result<Mark, StoreError> {
+        self.count += 1;
+        let Some(record) = self.engine.get(Keyspace::Meta, key.as_bytes())? else { return Ok(Mark::Absent) };
+        Ok(decode_or_report(key, &record).map_or(Mark::Damaged, |[number]| Mark::Is(number)))
     }
 
     /// Never a number that a letter already has, even when the books were lost.
@@ -143,6 +188,11 @@ impl Reads<'_> {
         })?;
         Ok(free)
     }
+}
+
+fn decode_or_report<const N: usize>(key: &str, record: &[u8]) -> Option<[u64; N]> {
+    let report = |error: &_| tracing::error!(key, %error, "the store lost a record of its own");
+    decode_numbers(record).inspect_err(report).ok()
 }
 
 fn put<const N: usize>(batch: &mut Batch, key: &str, numbers: [u64; N]) {

@@ -262,10 +262,13 @@ pub struct Boot {
     pub floor: Seq,
     /// No seq above this may be given out until [`Reporter::ceiling`] raises it.
     pub ceiling: Seq,
-    /// Set after an unclean stop: anything at or below may have been pushed before.
+    /// Set once there ever was an unclean stop: anything at or below may have been pushed to any device,
+    /// whatever its record says. Only the next unclean stop raises it.
     pub maybe_pushed_upto: Option<Seq>,
-    /// The wall clock stands before the stored alive stamp: expiry begins paused.
+    /// The wall clock stands before the stored alive stamp.
     pub clock_went_back: bool,
+    /// Expiry begins paused: the clock went back, or nobody has resumed it since it was paused.
+    pub expiry_paused: bool,
     /// Records read while opening; at most 100 whatever waits.
     pub records_read: u64,
 }

@@ -1,7 +1,7 @@
 //! What the commit thread publishes and readers look at. Holds no message and decides nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::StoreState;
 use super::dedupe::Epochs;
@@ -16,6 +16,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub epochs: Epochs,
     pub due: DueHint,
+    /// Set from outside; the commit thread writes it down.
+    pub expiry_paused: Arc<AtomicBool>,
     state: AtomicU8,
     ceiling: AtomicU64,
     messages: AtomicU64,
@@ -29,6 +31,7 @@ impl Shared {
             metrics,
             epochs,
             due: DueHint::default(),
+            expiry_paused: Arc::new(AtomicBool::new(books.expiry_paused)),
             state: AtomicU8::new(state_number(StoreState::Ok)),
             ceiling: AtomicU64::new(0),
             messages: AtomicU64::new(0),

@@ -2,6 +2,7 @@
 //!
 //! A handle never waits for the disk but where it says so, and never writes by itself.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -25,7 +26,10 @@ pub struct Cellar {
     pub boot: Boot,
     pub reader: Reader,
     shared: Arc<Shared>,
+    /// As they are on disk.
     books: Books,
+    /// As the first batch of this start is to make them.
+    first: Books,
     settings: Settings,
 }
 
@@ -48,23 +52,26 @@ impl Cellar {
         let boot = boot(&found, wall_ms);
         metrics.start_records_read.inc_by(boot.records_read);
         let epochs = Epochs::new(queue.dedupe_window, found.books.dedupe, wall_ms);
-        let shared = Arc::new(Shared::new(engine, metrics, epochs, &found.books));
+        let (unclean_upto, expiry_paused) = (boot.maybe_pushed_upto, boot.expiry_paused);
+        let first = Books { unclean_upto, expiry_paused, ..found.books };
+        let shared = Arc::new(Shared::new(engine, metrics, epochs, &first));
         let settings = Settings {
             min_free: config.min_free,
             dead_letters_bytes: config.dead_letters_bytes,
             dead_letters_age: config.dead_letters_age,
         };
-        Ok(Self { boot, reader: Reader::new(shared.clone()), shared, books: found.books, settings })
+        Ok(Self { boot, reader: Reader::new(shared.clone()), shared, books: found.books, first, settings })
     }
 
-    /// Removes the clean mark (synced), sets a fresh ceiling and starts the commit thread.
+    /// Removes the clean mark and writes down what opening found (synced), sets a fresh ceiling and starts
+    /// the commit thread.
     ///
     /// `clock` must have been started at or above [`Boot::floor`]. The reporter is called on the commit
     /// thread only, the ceiling first; [`Reader::ceiling`] has it as soon as this returns.
     pub fn start(self, _shards: usize, clock: Clock, reporter: Arc<dyn Reporter>) -> Result<Writer, StoreError> {
         let queue = Arc::new(Queue::default());
         let parts = (self.shared.clone(), queue.clone(), reporter);
-        let committer = Committer::start(parts, self.settings, clock, self.books)?;
+        let committer = Committer::start(parts, self.settings, clock, (self.books, self.first))?;
         let thread = std::thread::Builder::new()
             .name("commit".into())
             .spawn(move || committer.run())
@@ -96,6 +103,18 @@ impl Writer {
 
     pub fn state(&self) -> StoreState {
         self.shared.state()
+    }
+
+    /// Whether expiry is paused is on disk within about a second and at [`Writer::close`], and comes
+    /// back as [`Boot::expiry_paused`].
+    pub fn set_expiry_paused(&self, paused: bool) {
+        self.shared.expiry_paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// What [`Writer::set_expiry_paused`] sets, to be shared by those who pause, resume and show it: one
+    /// flag cannot disagree with itself. It begins as [`Boot::expiry_paused`].
+    pub fn expiry_paused(&self) -> Arc<AtomicBool> {
+        self.shared.expiry_paused.clone()
     }
 
     /// Empties the dead-letter list; returns how many there were. Blocks until synced.
@@ -132,11 +151,16 @@ impl Drop for Line {
 fn boot(found: &Found, wall_ms: u64) -> Boot {
     let Books { ceiling, alive_ms, .. } = found.books;
     let unclean = !found.fresh && found.clean.is_none();
+    // After a clean stop the floor is below the ceiling; what was given out is at or below it either way.
+    let floor = found.clean.unwrap_or(ceiling);
+    let newly = (unclean || found.lost_unclean).then_some(floor);
+    let clock_went_back = wall_ms < alive_ms;
     Boot {
-        floor: found.clean.unwrap_or(ceiling),
+        floor,
         ceiling,
-        maybe_pushed_upto: unclean.then_some(ceiling),
-        clock_went_back: wall_ms < alive_ms,
+        maybe_pushed_upto: newly.max(found.books.unclean_upto),
+        clock_went_back,
+        expiry_paused: clock_went_back || found.books.expiry_paused || found.lost_expiry,
         records_read: found.records_read,
     }
 }

@@ -51,6 +51,25 @@ async fn a_start_before_the_alive_stamp_pauses_expiry_until_an_operator_resumes_
     .await;
 }
 
+/// A deploy in the middle of a pause must not do what the pause is there to prevent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_outlives_a_restart_and_its_end_does_too() {
+    let mut inside = Inside::start(|_| {}).await;
+    inside.stop().await.unwrap();
+    inside.clock_behind = Duration::from_secs(24 * 3600);
+    inside.begin().await;
+    inside.stop().await.unwrap();
+    inside.clock_behind = Duration::ZERO;
+    inside.begin().await;
+    assert_eq!(is_paused(&inside).await, true, "nobody has said yet that the clock is right");
+
+    inside.admin("POST", "/v1/expiry/resume").await;
+    inside.stop().await.unwrap();
+    inside.begin().await;
+    assert_eq!(is_paused(&inside).await, false);
+    inside.stop().await.unwrap();
+}
+
 async fn is_paused(inside: &Inside) -> bool {
     inside.admin("GET", "/v1/health").await.1["expiry_paused"].as_bool().unwrap()
 }

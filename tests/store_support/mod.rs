@@ -125,8 +125,16 @@ impl Home {
     }
 
     pub fn start_on(&self, engine: Arc<dyn Engine>) -> Running {
+        self.start_on_at(engine, wall_us() / 1000)
+    }
+
+    /// Opened at this wall time; the commit thread's clock is the real one.
+    pub fn start_at(&self, wall_ms: u64) -> Running {
+        self.start_on_at(self.engine(), wall_ms)
+    }
+
+    fn start_on_at(&self, engine: Arc<dyn Engine>, wall_ms: u64) -> Running {
         let metrics = Metrics::new();
-        let wall_ms = wall_us() / 1000;
         let cellar = Cellar::open_on(engine, &self.store, &self.queue, metrics.clone(), wall_ms).unwrap();
         Running::new(cellar, metrics)
     }
