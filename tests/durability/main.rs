@@ -13,19 +13,13 @@
 mod common;
 mod support;
 
-mod clock_steps;
-mod corrupt_record_on_disk;
+mod a_pause_of_expiry_outlives_restarts;
 mod dedupe_before_and_after_a_restart;
 mod forget_a_device;
-mod graceful_shutdown_under_load;
 mod lapse;
 mod low_disk_refuses_sends_and_lets_acks_go_on;
 mod quota_full_rejects_the_new_one;
-mod restart_refusals;
 mod retries_of_elided_messages_are_marked;
-mod second_signal_exits_at_once;
-mod start_with_a_million_messages_waiting;
 mod ttl_expires_into_dead_letters;
 mod unknown_outcome_on_a_failed_commit_after_a_push;
 mod unknown_outcome_when_the_disk_is_stuck;
-mod unusable_data_directory;
