@@ -11,11 +11,11 @@ use super::command::NotDone;
 use super::core::Core;
 use super::effect::Effect;
 use super::session_handle::Session;
-use super::sweep::{Sweep, Work};
+use super::sweep::Work;
 use super::user::{After, User};
 use crate::codes::{CloseCode, Code};
 use crate::ids::{DeviceId, Seq, SessionId};
-use crate::store::Op;
+use crate::store::{Op, StoreState};
 
 /// Who is told that a device was forgotten.
 pub enum Then {
@@ -73,11 +73,31 @@ impl User {
         }
         // From now on the others' acks alone decide; what is above `upto` leaves the disk with them.
         self.settle(core);
-        self.enqueue(Work::Forget { device, upto, dropped: false, then }, core);
+        let tail = self.inbox.last;
+        self.enqueue(Work::Forget { device, upto, tail, dropped: false, then }, core);
     }
 
-    /// The last step of forgetting: the registration itself.
-    pub fn drop_device(&mut self, id: u64, device: DeviceId, upto: Seq, then: Then, core: &mut Core) {
+    /// The last step: the registration itself. It waits for what was pending when the device left: the
+    /// writer may get that to disk, and the cursors of the others may have passed it.
+    pub fn drop_when_settled(&mut self, core: &mut Core) {
+        let Some(mut sweep) = self.sweep.take() else { return };
+        match sweep.work {
+            Work::Forget { tail, .. } if self.inbox.settled_upto() < tail && core.storage != StoreState::Poisoned => {
+                sweep.parked = true;
+                self.sweep = Some(sweep);
+            }
+            Work::Forget { device, upto, tail, then, .. } => {
+                self.drop_device(&device, sweep.id);
+                sweep.work = Work::Forget { device, upto, tail, dropped: true, then };
+                sweep.parked = false;
+                self.sweep = Some(sweep);
+                self.settle(core);
+            }
+            _ => self.sweep = Some(sweep),
+        }
+    }
+
+    fn drop_device(&mut self, device: &DeviceId, job: u64) {
         if let Some(at) = self.inbox.device_index(device.as_str()) {
             // What the last device leaves behind begins where the one furthest behind stood.
             let least = self.inbox.devices.iter().map(|device| device.done).min_by_key(|done| done.messages);
@@ -85,10 +105,20 @@ impl User {
             self.raise_base(least.unwrap_or_default());
         }
         self.outgoing.ops.push(Op::DropDevice { device: device.clone() });
-        self.outgoing.after.push(After::Swept(id));
-        let work = Work::Forget { device, upto, dropped: true, then };
-        self.sweep = Some(Sweep { id, work, reading: None, next: None });
-        self.settle(core);
+        self.outgoing.after.push(After::Swept(job));
+    }
+
+    /// Something that was pending is not any more: a registration may have waited for that. After a failed
+    /// commit it waits in vain.
+    pub fn resume_forget(&mut self, ok: bool, core: &mut Core) {
+        if !self.sweep.as_ref().is_some_and(|sweep| sweep.parked) {
+            return;
+        }
+        if ok {
+            self.drop_when_settled(core);
+        } else if let Some(sweep) = self.sweep.take() {
+            self.abandon(sweep.work, core);
+        }
     }
 }
 

@@ -274,6 +274,7 @@ impl User {
             self.stored(entry, core);
         }
         self.inbox.trim(core);
+        self.resume_forget(true, core);
         self.note_held_back_cursors();
         // A device that stood at the end of memory may now have something to read from disk.
         for at in 0..self.inbox.devices.len() {
@@ -304,6 +305,7 @@ impl User {
                 self.dedupe_complete = false;
             }
             self.inbox.removals.push((seq, entry.message.weight()));
+            self.inbox.front = self.inbox.front.max(seq);
             return;
         }
         let _known = core.dedupe.settle(entry.key, seq, KnownState::Stored);
@@ -333,6 +335,7 @@ impl User {
             unknown_outcome(waiting, &name, &message, "the disk failed", core);
         }
         self.inbox.trim(core);
+        self.resume_forget(false, core);
     }
 
     pub fn ack(&mut self, session: SessionId, seq: Seq, core: &mut Core) {

@@ -53,10 +53,11 @@ pub enum Work {
         device: DeviceId,
     },
     /// A device is unregistered; what only it lacked is dead-lettered. That lies between its cursor and `upto`.
-    /// `dropped` once its registration is gone.
+    /// Its registration stays until nothing up to `tail` is pending. `dropped` once it is gone.
     Forget {
         device: DeviceId,
         upto: Seq,
+        tail: Seq,
         dropped: bool,
         then: Then,
     },
@@ -70,6 +71,8 @@ pub struct Sweep {
     pub reading: Option<Reading>,
     /// Where to go on once the present step is committed; none at the end.
     pub next: Option<Reading>,
+    /// It has read everything and waits for what is pending.
+    pub parked: bool,
 }
 
 impl User {
@@ -161,7 +164,7 @@ impl User {
             Work::Forget { device, upto, .. } => (self.cursor_of(device), *upto),
         };
         let id = core.token();
-        self.sweep = Some(Sweep { id, work, reading: None, next: None });
+        self.sweep = Some(Sweep { id, work, reading: None, next: None, parked: false });
         for at in 0..self.inbox.devices.len() {
             self.inbox.pump(at, &self.name, core);
         }
@@ -219,7 +222,9 @@ impl User {
     fn is_waiting(&self, work: &Work, seq: Seq) -> bool {
         match work {
             Work::Forget { .. } => self.is_there(seq),
-            _ => self.is_there(seq) && !self.inbox.is_handed_over(seq),
+            // What is below has been seen to, and may be on its way out; a device that is forgotten since
+            // makes no difference to that.
+            _ => self.is_there(seq) && seq > self.sweep_from(),
         }
     }
 
@@ -367,7 +372,10 @@ impl User {
             }
             Work::Lapse { .. } => {}
             Work::Forget { then, dropped: true, .. } => told(then, Ok(()), core),
-            Work::Forget { device, upto, then, .. } => return self.drop_device(sweep.id, device, upto, then, core),
+            Work::Forget { .. } => {
+                self.sweep = Some(sweep);
+                return self.drop_when_settled(core);
+            }
         }
         self.forget_leaving();
         self.next_sweep(core);
@@ -393,17 +401,17 @@ impl User {
 
     /// The store failed in the middle: who asked is told, and the next job may try. Nothing was kept for
     /// a device while it was being forgotten, so there is no way back for it: that is tried again.
-    fn abandon(&mut self, work: Work, core: &mut Core) {
+    pub fn abandon(&mut self, work: Work, core: &mut Core) {
         match work {
             Work::Purge { before, reply, .. } => {
                 core.act(Effect::ReplyCount(reply, Err(NotDone::Storage)));
                 self.give_up_purge(before, core);
             }
             Work::PurgeOne { reply, .. } => core.act(Effect::ReplyCount(reply, Err(NotDone::Storage))),
-            Work::Forget { device, upto, dropped, then } => {
+            Work::Forget { device, upto, tail, dropped, then } => {
                 told(then, Err(NotDone::Storage), core);
                 if !dropped {
-                    self.again.push(Work::Forget { device, upto, dropped, then: Then::Nobody });
+                    self.again.push(Work::Forget { device, upto, tail, dropped, then: Then::Nobody });
                 }
             }
             Work::Expire { .. } | Work::Lapse { .. } => {}
