@@ -36,6 +36,7 @@ use tokio::sync::mpsc;
 
 use self::router::{Mailbox, Router};
 use self::shard::Mail;
+pub use self::user::User;
 
 /// Questions that may wait for an owner.
 const QUERIES_MAX: usize = 64;
