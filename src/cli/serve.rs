@@ -19,5 +19,8 @@ pub(super) fn run(config: Option<&Path>) -> Result<(), CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::new(format!("no async runtime: {error}")))?;
-    runtime.block_on(daemon::serve(config)).map_err(|error| CliError::with_code(error.exit_code(), error.to_string()))
+    let ended = runtime.block_on(daemon::serve(config));
+    // What still runs now is a read that nobody waits for. The log is written out when `_log` is dropped.
+    runtime.shutdown_background();
+    ended.map_err(|error| CliError::with_code(error.exit_code(), error.to_string()))
 }

@@ -31,18 +31,7 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Returns at the first signal; the second one then ends the process at once (what was accepted is
-    /// safe at any instant, so there is nothing to be tidied).
-    pub(super) async fn first(mut self) {
-        self.next().await;
-        tokio::spawn(async move {
-            self.next().await;
-            tracing::warn!("a second signal: ending at once");
-            std::process::exit(1);
-        });
-    }
-
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
