@@ -25,6 +25,7 @@ const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
+const ZEROS: [u8; 4096] = [0; 4096];
 const TRAILER: &[u8] = b"FJL\x03";
 
 /// Why a journal must not be opened.
@@ -87,7 +88,7 @@ fn mend_one(path: &Path, is_newest: bool) -> Result<(), JournalError> {
     let sound = sound_bytes(&bytes);
     let tail = bytes.get(sound..).unwrap_or_default();
     // Zeros are room that was taken in advance.
-    let Some(last) = tail.iter().rposition(|byte| *byte != 0) else { return Ok(()) };
+    let Some(last) = last_written(tail) else { return Ok(()) };
     let tail = tail.get(..=last).unwrap_or_default();
     if has_batch(tail) {
         return Err(JournalError::Damaged { path: path.to_owned(), at: sound });
@@ -108,6 +109,15 @@ fn cut(path: &Path, sound: usize, tail: &[u8]) -> io::Result<()> {
         "the last batch was torn by a power cut; nothing in it was ever called stored"
     );
     Ok(())
+}
+
+/// Where the last byte is that is not zero. Whole blocks are compared first: up to 64 MiB of room are
+/// looked through at every start.
+fn last_written(bytes: &[u8]) -> Option<usize> {
+    let block = bytes.chunks(ZEROS.len()).rposition(|block| !ZEROS.starts_with(block))?;
+    let from = block * ZEROS.len();
+    let within = bytes.get(from..)?.iter().take(ZEROS.len()).rposition(|byte| *byte != 0)?;
+    Some(from + within)
 }
 
 /// How many bytes are whole batches, from the beginning on.
@@ -164,4 +174,24 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, after) = rest.split_first_chunk()?;
     *rest = after;
     Some(*taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_byte_written_is_found_wherever_it_is() {
+        assert_eq!((last_written(&[]), last_written(&[0; 10_000])), (None, None));
+        for length in [1, 4095, 4096, 4097, 10_000] {
+            for at in [0, 1, 4095, 4096, 4097, 8191, 8192, 9999] {
+                let mut bytes = vec![0; length];
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = 7;
+                    bytes[0] |= 1;
+                    assert_eq!(last_written(&bytes), Some(at), "of {length}");
+                }
+            }
+        }
+    }
 }

@@ -105,8 +105,11 @@ fn damage(engine: &doorstep::store::FjallEngine, seqs: &BTreeSet<u64>) {
 
 /// Each of them is a dead letter once, and the log has an error that names its user and place.
 async fn assert_buried(daemon: &Daemon, seqs: &BTreeSet<u64>) {
-    let (status, page) = daemon.admin("GET", "/v1/dead-letters").await;
-    assert_eq!(status, 200, "{page}");
+    let page = wait::until("the dead letters", async || {
+        let (_, page) = daemon.admin("GET", "/v1/dead-letters").await;
+        (page["dead_letters"].as_array().is_some_and(|letters| letters.len() >= seqs.len())).then_some(page)
+    })
+    .await;
     let letters = page["dead_letters"].as_array().unwrap();
     for letter in letters {
         assert_eq!((&letter["reason"], &letter["user"]), (&json!("corrupt"), &json!("bob")), "{letter}");
@@ -115,9 +118,8 @@ async fn assert_buried(daemon: &Daemon, seqs: &BTreeSet<u64>) {
     let listed: Vec<u64> = letters.iter().map(|letter| letter["seq"].as_u64().unwrap()).collect();
     assert_eq!(listed.len(), seqs.len(), "once each: {listed:?}");
     assert_eq!(&listed.into_iter().collect::<BTreeSet<_>>(), seqs);
-    let log = daemon.log();
     for seq in seqs {
-        let told = log.lines().any(|line| line.contains("ERROR") && line.contains(&seq.to_string()));
-        assert!(told, "no error about {seq} in the log:\n{log}");
+        let tells = |line: &str| line.contains("ERROR") && line.contains("bob") && line.contains(&seq.to_string());
+        wait::until("an error in the log", async || daemon.log().lines().any(tells).then_some(())).await;
     }
 }
