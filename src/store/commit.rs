@@ -57,12 +57,14 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Removes the clean mark and sets a fresh ceiling; both are synced when this returns.
+    /// Removes the clean mark, notes up to where a crash leaves it open what was pushed, and sets a
+    /// fresh ceiling; all of it is synced when this returns.
     pub fn start(
         (shared, queue, reporter): (Arc<Shared>, Arc<Queue>, Arc<dyn Reporter>),
         settings: Settings,
         clock: Clock,
         books: Books,
+        maybe_pushed_upto: Option<Seq>,
     ) -> Result<Self, StoreError> {
         let (started, instant) = (clock.now(), Instant::now());
         let mut committer = Self {
@@ -81,6 +83,7 @@ impl Committer {
         };
         let mut draft = Draft::new(books);
         meta::drop_clean(&mut draft.batch);
+        draft.books.unclean = maybe_pushed_upto.unwrap_or(books.unclean);
         draft.books.ceiling = raised(books.ceiling, started);
         draft.books.alive_ms = started.wall_ms;
         committer.sync(draft)?;

@@ -16,6 +16,7 @@ pub const FORMAT: u64 = 1;
 const KEY_FORMAT: &str = "format";
 const KEY_CEILING: &str = "ceiling";
 const KEY_CLEAN: &str = "clean";
+const KEY_UNCLEAN: &str = "unclean";
 const KEY_TOTALS: &str = "totals";
 const KEY_DEAD: &str = "dead";
 const KEY_DEDUPE: [&str; 2] = ["dedupe0", "dedupe1"];
@@ -38,6 +39,8 @@ pub struct Books {
     pub ceiling: Seq,
     /// Wall time at which someone was last alive here, milliseconds.
     pub alive_ms: u64,
+    /// The ceiling that the latest unclean stop left: what is at or below it may have been pushed.
+    pub unclean: Seq,
     /// Messages in all inboxes.
     pub totals: Tally,
     pub dead: DeadBooks,
@@ -50,6 +53,9 @@ impl Books {
     pub fn write_changes(&self, before: &Self, batch: &mut Batch) {
         if (self.ceiling, self.alive_ms) != (before.ceiling, before.alive_ms) {
             put(batch, KEY_CEILING, [self.ceiling.0, self.alive_ms]);
+        }
+        if self.unclean != before.unclean {
+            put(batch, KEY_UNCLEAN, [self.unclean.0]);
         }
         if self.totals != before.totals {
             put(batch, KEY_TOTALS, [self.totals.messages, self.totals.bytes]);
@@ -102,9 +108,10 @@ pub fn read(engine: &dyn Engine, path: &str) -> Result<Found, StoreError> {
     }
     // A clean mark that cannot be read is none: the ceiling is always the safe answer.
     let clean = read.lenient(KEY_CLEAN)?.map(|[upto]| Seq(upto));
+    let unclean = read.lenient(KEY_UNCLEAN)?.map_or(Seq::ZERO, |[upto]| Seq(upto));
     let dead = DeadBooks { head, next: read.next_dead(next)?, bytes: dead_bytes };
     let totals = Tally { messages, bytes };
-    let books = Books { ceiling: Seq(ceiling_us), alive_ms, totals, dead, dedupe };
+    let books = Books { ceiling: Seq(ceiling_us), alive_ms, unclean, totals, dead, dedupe };
     Ok(Found { fresh: ceiling.is_none(), clean, books, records_read: read.count })
 }
 

@@ -262,7 +262,7 @@ pub struct Boot {
     pub floor: Seq,
     /// No seq above this may be given out until [`Reporter::ceiling`] raises it.
     pub ceiling: Seq,
-    /// Set after an unclean stop: anything at or below may have been pushed before.
+    /// Set when there ever was an unclean stop: anything at or below may have been pushed before it.
     pub maybe_pushed_upto: Option<Seq>,
     /// The wall clock stands before the stored alive stamp: expiry begins paused.
     pub clock_went_back: bool,

@@ -16,6 +16,7 @@ use super::shared::Shared;
 use super::{Boot, Reporter, StoreError, StoreState, Write};
 use crate::clock::{self, Clock};
 use crate::config;
+use crate::ids::Seq;
 
 use crate::metrics::Metrics;
 use crate::store::reader::Reader;
@@ -57,14 +58,14 @@ impl Cellar {
         Ok(Self { boot, reader: Reader::new(shared.clone()), shared, books: found.books, settings })
     }
 
-    /// Removes the clean mark (synced), sets a fresh ceiling and starts the commit thread.
+    /// Removes the clean mark (synced), notes a crash that it is the first to see, sets a fresh ceiling and starts the commit thread.
     ///
     /// `clock` must have been started at or above [`Boot::floor`]. The reporter is called on the commit
     /// thread only, the ceiling first; [`Reader::ceiling`] has it as soon as this returns.
     pub fn start(self, _shards: usize, clock: Clock, reporter: Arc<dyn Reporter>) -> Result<Writer, StoreError> {
         let queue = Arc::new(Queue::default());
         let parts = (self.shared.clone(), queue.clone(), reporter);
-        let committer = Committer::start(parts, self.settings, clock, self.books)?;
+        let committer = Committer::start(parts, self.settings, clock, self.books, self.boot.maybe_pushed_upto)?;
         let thread = std::thread::Builder::new()
             .name("commit".into())
             .spawn(move || committer.run())
@@ -130,12 +131,14 @@ impl Drop for Line {
 }
 
 fn boot(found: &Found, wall_ms: u64) -> Boot {
-    let Books { ceiling, alive_ms, .. } = found.books;
-    let unclean = !found.fresh && found.clean.is_none();
+    let Books { ceiling, alive_ms, unclean, .. } = found.books;
+    let crashed = !found.fresh && found.clean.is_none();
+    // An earlier crash counts too: a device that has not come since is still to be told.
+    let maybe_pushed_upto = if crashed { ceiling } else { unclean };
     Boot {
         floor: found.clean.unwrap_or(ceiling),
         ceiling,
-        maybe_pushed_upto: unclean.then_some(ceiling),
+        maybe_pushed_upto: (maybe_pushed_upto > Seq::ZERO).then_some(maybe_pushed_upto),
         clock_went_back: wall_ms < alive_ms,
         records_read: found.records_read,
     }
