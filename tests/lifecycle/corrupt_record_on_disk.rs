@@ -71,8 +71,20 @@ async fn decay(damaged: &[usize], registered: bool) {
     let got = collect(&daemon, "bob", "phone", &history).await;
     assert_eq!(got.iter().map(|message| &message["id"]).collect::<Vec<_>>(), ["later"]);
     assert_buried(&daemon, &bad).await;
+    assert_nothing_left(&daemon).await;
     let report = history.assert_clean();
     assert_eq!(report.accepted(), MESSAGES as u64 + 1);
+}
+
+/// Neither of what could be read nor of what could not.
+async fn assert_nothing_left(daemon: &Daemon) {
+    wait::until("the disk to be empty", async || {
+        let (_, stats) = daemon.admin("GET", "/v1/stats").await;
+        let (_, page) = daemon.admin("GET", "/v1/queues/bob/messages").await;
+        let is_empty = page["messages"] == json!([]) && page["corrupt"] == json!([]);
+        (is_empty && stats["queues"]["messages"] == 0).then_some(())
+    })
+    .await;
 }
 
 /// Alice leaves messages for bob; returns their seqs.
