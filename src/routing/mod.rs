@@ -13,6 +13,7 @@ pub mod core;
 mod dedupe;
 mod device;
 pub mod effect;
+mod forgetting;
 mod inbox;
 pub mod invariants;
 mod line;

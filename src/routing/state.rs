@@ -17,7 +17,7 @@ use super::timers::Kind;
 use super::user::User;
 use crate::clock::Now;
 use crate::ids::UserId;
-use crate::store::{CommitReport, LoadedUser, StoreError, Written};
+use crate::store::{CommitReport, LoadedUser, StoreError, StoreState, Written};
 
 /// A user whose record is in memory, or on its way.
 enum Slot {
@@ -136,6 +136,9 @@ impl State {
 
     fn committed(&mut self, report: CommitReport) {
         let ok = report.error.is_none();
+        if !ok {
+            self.core.storage = StoreState::Poisoned;
+        }
         for written in report.written {
             let user = match &written {
                 Written::Append { user, .. } | Written::Change { user, .. } => user,

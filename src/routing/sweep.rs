@@ -1,4 +1,4 @@
-//! Work on an inbox that is not a delivery: purge, expiry, lapse, forget. Pure.
+//! Work on an inbox that is not a delivery: purge, expiry, lapse, and what a forgotten device lacked. Pure.
 //!
 //! One job of a user runs at a time. It reads a page, turns it into one change (removals and dead
 //! letters together), waits until that is committed, and reads on. A crash between two steps leaves
@@ -11,12 +11,12 @@ use super::command::NotDone;
 use super::core::{Core, SWEEPS_MAX};
 use super::device::Reading;
 use super::effect::Effect;
+use super::forgetting::{Then, told};
 use super::inbox::before;
 use super::replaying::end_of;
-use super::session_handle::Session;
 use super::user::{After, User};
-use crate::codes::{CloseCode, Code};
-use crate::ids::{DeviceId, Seq, SessionId};
+use crate::codes::CloseCode;
+use crate::ids::{DeviceId, Seq};
 use crate::message::Tally;
 use crate::store::{DeadReason, Op, Page, StoreError, Stored};
 
@@ -62,22 +62,14 @@ pub enum Work {
     },
 }
 
-/// Who is told that a device was forgotten.
-pub enum Then {
-    Nobody,
-    Operator(oneshot::Sender<Result<(), NotDone>>),
-    /// The device's own session, which said goodbye for good.
-    Itself(Session),
-}
-
 /// A job under way.
 pub struct Sweep {
-    id: u64,
-    work: Work,
+    pub id: u64,
+    pub work: Work,
     /// The range of the page that is being read.
     pub reading: Option<Reading>,
     /// Where to go on once the present step is committed; none at the end.
-    next: Option<Reading>,
+    pub next: Option<Reading>,
 }
 
 impl User {
@@ -93,56 +85,6 @@ impl User {
             None => Work::Purge { upto: self.inbox.last, tally: self.inbox.tally, before: Seq::ZERO, count: 0, reply },
         };
         self.enqueue(work, core);
-    }
-
-    /// The session's own wish: the device is unregistered, then the session is closed.
-    pub fn forget_own(&mut self, session: SessionId, core: &mut Core) {
-        let waiting = self.inbox.devices.iter().filter_map(|device| device.waiting.as_ref());
-        if let Some(attach) = waiting.into_iter().find(|attach| attach.session.id() == session) {
-            let handle = attach.session.clone();
-            return core.act(Effect::Error(
-                handle,
-                Code::Overloaded,
-                "the device is being registered; forget it later",
-            ));
-        }
-        let Some((at, device)) = self.inbox.device_with(session) else { return };
-        let device = device.name.clone();
-        let Some(handle) = self.take_session(at, core) else { return };
-        self.update_presence(Leave::AtOnce, core);
-        self.leave(device, Then::Itself(handle), core);
-    }
-
-    pub fn forget_device(
-        &mut self,
-        name: &DeviceId,
-        reply: Option<oneshot::Sender<Result<(), NotDone>>>,
-        core: &mut Core,
-    ) {
-        let then = reply.map_or(Then::Nobody, Then::Operator);
-        let known = self.inbox.device_index(name.as_str());
-        let Some(at) = known.filter(|at| self.inbox.devices.get(*at).is_some_and(|d| !d.leaving && !d.registering))
-        else {
-            return told(then, Err(NotDone::NotFound), core);
-        };
-        if let Some(session) = self.take_session(at, core) {
-            close(&session, CloseCode::Removed, "the device was removed by an operator", core);
-            self.update_presence(Leave::AtOnce, core);
-        }
-        self.leave(name.clone(), then, core);
-    }
-
-    /// From now on nothing is kept for the device, so what it alone lacked may be settled.
-    fn leave(&mut self, device: DeviceId, then: Then, core: &mut Core) {
-        let mut upto = Seq::ZERO;
-        if let Some(leaving) = self.inbox.device_index(device.as_str()).and_then(|at| self.inbox.devices.get_mut(at)) {
-            leaving.leaving = true;
-            // Forgetting the last device keeps the backlog for the next.
-            upto = self.inbox.handed_over_upto().map_or(Seq::ZERO, |others| others.min(self.inbox.stored_upto));
-        }
-        // From now on the others' acks alone decide; what is above `upto` leaves the disk with them.
-        self.settle(core);
-        self.enqueue(Work::Forget { device, upto, dropped: false, then }, core);
     }
 
     /// The store says that it is time to look: messages or devices may have expired.
@@ -187,7 +129,7 @@ impl User {
         self.enqueue(Work::Lapse { device }, core);
     }
 
-    fn enqueue(&mut self, work: Work, core: &mut Core) {
+    pub fn enqueue(&mut self, work: Work, core: &mut Core) {
         self.sweeps.push_back(work);
         self.next_sweep(core);
     }
@@ -358,7 +300,7 @@ impl User {
         }
     }
 
-    fn raise_base(&mut self, base: Tally) {
+    pub fn raise_base(&mut self, base: Tally) {
         if base.messages > self.inbox.base.messages {
             self.inbox.base = base;
         }
@@ -449,21 +391,6 @@ impl User {
         }
     }
 
-    /// The last step of forgetting: the registration itself.
-    fn drop_device(&mut self, id: u64, device: DeviceId, upto: Seq, then: Then, core: &mut Core) {
-        if let Some(at) = self.inbox.device_index(device.as_str()) {
-            // What the last device leaves behind begins where the one furthest behind stood.
-            let least = self.inbox.devices.iter().map(|device| device.done).min_by_key(|done| done.messages);
-            self.inbox.devices.remove(at);
-            self.raise_base(least.unwrap_or_default());
-        }
-        self.outgoing.ops.push(Op::DropDevice { device: device.clone() });
-        self.outgoing.after.push(After::Swept(id));
-        let work = Work::Forget { device, upto, dropped: true, then };
-        self.sweep = Some(Sweep { id, work, reading: None, next: None });
-        self.settle(core);
-    }
-
     /// The store failed in the middle: who asked is told, and the next job may try. Nothing was kept for
     /// a device while it was being forgotten, so there is no way back for it: that is tried again.
     fn abandon(&mut self, work: Work, core: &mut Core) {
@@ -499,16 +426,5 @@ impl User {
     pub fn sweep_again(&mut self, core: &mut Core) {
         self.sweeps.extend(self.again.drain(..));
         self.next_sweep(core);
-    }
-}
-
-fn told(then: Then, outcome: Result<(), NotDone>, core: &mut Core) {
-    match then {
-        Then::Nobody => {}
-        Then::Operator(reply) => core.act(Effect::ReplyDone(reply, outcome)),
-        Then::Itself(session) => match outcome {
-            Ok(()) => close(&session, CloseCode::Normal, "the device was forgotten", core),
-            Err(_) => close(&session, CloseCode::Internal, "the device could not be forgotten", core),
-        },
     }
 }

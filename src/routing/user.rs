@@ -202,6 +202,10 @@ impl User {
         if core.now.us >= self.refreshed_us + REFRESH_US {
             self.refresh(core);
         }
+        // When the disk has failed, memory is all there is until the process ends.
+        if core.storage == StoreState::Poisoned {
+            return false;
+        }
         self.sweep_again(core);
         if !self.is_idle() {
             return false;
