@@ -417,7 +417,7 @@ fn what_an_unclean_stop_knew_outlives_clean_ones(home: Home) {
     };
     let (_, first) = stop(false);
     // A start that finds its port taken is started and closed like this, too.
-    let second = (0..3).map(|_| stop(true)).last().unwrap();
+    let second = (0..3).fold(None, |_, _| Some(stop(true))).unwrap();
     assert_eq!(second.0, Some(first), "nobody came meanwhile to be written down");
     let boot = home.open().boot;
     assert!(boot.floor > first && boot.maybe_pushed_upto == Some(first), "what is new is never marked: {boot:?}");
