@@ -399,6 +399,13 @@ fn an_unclean_stop_sets_the_floor_to_the_ceiling(home: Home) {
     assert_eq!((store.boot.floor, store.boot.ceiling), (ceiling, ceiling));
     assert_eq!(store.boot.maybe_pushed_upto, Some(ceiling));
     assert!(store.clock.now().us >= ceiling.0 && store.reader.ceiling() > ceiling, "the ceiling only rises");
+
+    // A device that does not come before the next orderly stop is still to be told.
+    store.writer.close(true).unwrap();
+    drop(store);
+    let boot = home.open().boot;
+    assert_eq!(boot.maybe_pushed_upto, Some(ceiling));
+    assert!(boot.floor > ceiling, "nothing that is new is taken for old: {boot:?}");
 }
 
 fn what_an_unclean_stop_knew_outlives_clean_ones(home: Home) {
@@ -410,7 +417,7 @@ fn what_an_unclean_stop_knew_outlives_clean_ones(home: Home) {
     };
     let (_, first) = stop(false);
     // A start that finds its port taken is started and closed like this, too.
-    let second = (0..3).map(|_| stop(true)).last().unwrap();
+    let second = (0..3).fold(None, |_, _| Some(stop(true))).unwrap();
     assert_eq!(second.0, Some(first), "nobody came meanwhile to be written down");
     let boot = home.open().boot;
     assert!(boot.floor > first && boot.maybe_pushed_upto == Some(first), "what is new is never marked: {boot:?}");

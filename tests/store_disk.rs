@@ -144,6 +144,54 @@ fn a_hole_in_the_last_batch_costs_that_batch_and_a_hole_before_it_is_refused() {
     assert_eq!(home.start().inbox("bob"), [1, 2, 3, 4]);
 }
 
+/// Every batch was synced, and none can be read here: what a raised fjall might leave for an older doorstep.
+#[test]
+fn a_journal_of_another_layout_is_refused_and_left_alone() {
+    let home = Home::on_disk();
+    let store = home.start();
+    store.store(vec![append("bob", 1), append("bob", 2)]);
+    store.writer.close(true).unwrap();
+    drop(store);
+    let (path, whole) = journal(&home.store.path);
+    let mut other = whole.clone();
+    for at in 0..other.len() - 3 {
+        if other[at..].starts_with(b"FJL\x03") {
+            other[at + 3] = 4;
+        }
+    }
+    for unknown in [other, b"something else altogether".to_vec()] {
+        std::fs::write(&path, &unknown).unwrap();
+        let files = || std::fs::read_dir(&home.store.path).unwrap().count();
+        let before = files();
+        let refused = open(&home.store.path).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(
+            refused.contains("does not begin as a journal") && refused.contains(path.to_str().unwrap()),
+            "{refused:?}"
+        );
+        assert_eq!((journal(&home.store.path).1, files()), (unknown, before), "nothing was changed");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(home.start().inbox("bob"), [1, 2]);
+}
+
+/// The first start of all, or the first batch after a journal was full.
+#[test]
+fn a_torn_first_batch_is_cut_off_like_any_other() {
+    let home = Home::on_disk();
+    let store = home.start();
+    store.writer.close(true).unwrap();
+    drop(store);
+    let (path, whole) = journal(&home.store.path);
+    let trailer = whole.windows(4).position(|bytes| bytes == b"FJL\x03").unwrap();
+    for length in [1, 9, 14, trailer / 2, trailer, trailer + 3] {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        let store = home.start();
+        store.store(vec![append("bob", 1)]);
+        drop(store);
+        assert_eq!(home.start().inbox("bob"), [1], "cut at {length}");
+    }
+}
+
 /// Prints a figure and asserts none: the machine decides it.
 #[test]
 fn throughput_of_synced_batches() {

@@ -284,33 +284,12 @@ fn little_free_space_is_told_and_writing_goes_on() {
     assert_eq!(store.writer.state(), StoreState::Low, "known before the first send");
 }
 
-/// Windows of a few hundred milliseconds go by: within one, a message is known; after two it is not,
-/// and the keyspaces hold no more than two windows of entries.
-#[test]
-fn dedupe_forgets_whole_windows_at_a_time() {
-    let mut home = Home::in_memory();
-    home.queue.dedupe_window = Duration::from_millis(300);
-    let store = home.start();
-    let key = |seq: u64| DedupeKey {
-        recipient: user("bob"),
-        from: user("alice"),
-        id: MessageId::new(&format!("m{seq:016}")).unwrap(),
-    };
-    let begun = Instant::now();
-    store.store(vec![append("bob", 1)]);
-    let mut seq = 1;
-    loop {
-        seq += 1;
-        store.store(vec![append("bob", seq)]);
-        assert!(store.reader.dedupe(&key(seq)).unwrap().is_some());
-        let known = store.reader.dedupe(&key(1)).unwrap().is_some();
-        let age = begun.elapsed();
-        assert!(known || age >= Duration::from_millis(300), "forgotten after {age:?}");
-        if !known {
-            break;
-        }
-        assert!(age < Duration::from_secs(20), "still known after {age:?}");
-    }
+fn dedupe_key(seq: u64) -> DedupeKey {
+    DedupeKey { recipient: user("bob"), from: user("alice"), id: MessageId::new(&format!("m{seq:016}")).unwrap() }
+}
+
+/// Everything that the dedupe keyspaces hold, whether it is still looked at or not.
+fn dedupe_entries(engine: &dyn Engine) -> BTreeSet<Vec<u8>> {
     let mut entries = BTreeSet::new();
     for keyspace in [Keyspace::Dedupe0, Keyspace::Dedupe1] {
         let everything = KeyRange { from: vec![], to: vec![0xff] };
@@ -318,8 +297,62 @@ fn dedupe_forgets_whole_windows_at_a_time() {
             entries.insert(key.to_vec());
             ControlFlow::Continue(())
         };
-        home.memory().scan(keyspace, &everything, Order::Ascending, &mut visit).unwrap();
+        engine.scan(keyspace, &everything, Order::Ascending, &mut visit).unwrap();
     }
+    entries
+}
+
+/// Years ahead at two starts, then right again: nothing sent within a window is forgotten, and what is old is.
+#[test]
+fn dedupe_recovers_from_a_clock_that_was_years_ahead() {
+    const WINDOW_MS: u64 = 3_600_000;
+    for mut home in [Home::on_disk(), Home::in_memory()] {
+        home.queue.dedupe_window = Duration::from_millis(WINDOW_MS);
+        // What is known when it is opened at this time, after one more message.
+        let known = |seq: u64, wall_ms| {
+            let store = home.start_at(wall_ms);
+            store.store(vec![append("bob", seq)]);
+            let is_known = |seq: &u64| store.reader.dedupe(&dedupe_key(*seq)).unwrap().is_some();
+            let known: Vec<u64> = (1..=seq).filter(is_known).collect();
+            store.writer.close(true).unwrap();
+            known
+        };
+        let now_ms = wall_us() / 1000;
+        let ahead_ms = now_ms + 10_000 * WINDOW_MS;
+        assert_eq!(known(1, ahead_ms), [1]);
+        assert_eq!(known(2, ahead_ms + WINDOW_MS), [1, 2]);
+        assert_eq!(known(3, now_ms), [1, 2, 3], "the clock is right again");
+        assert_eq!(known(4, now_ms + WINDOW_MS - 1), [1, 2, 3, 4], "a window is not over yet");
+        assert_eq!(known(5, now_ms + 4 * WINDOW_MS), [5]);
+        assert_eq!(known(6, now_ms + 5 * WINDOW_MS), [5, 6]);
+        assert_eq!(known(7, now_ms + 6 * WINDOW_MS), [6, 7], "in turn, as ever");
+        assert_eq!(dedupe_entries(&*home.engine()).len(), 2);
+    }
+}
+
+/// Windows of a few hundred milliseconds go by: within one, a message is known; after two it is not,
+/// and the keyspaces hold no more than two windows of entries.
+#[test]
+fn dedupe_forgets_whole_windows_at_a_time() {
+    let mut home = Home::in_memory();
+    home.queue.dedupe_window = Duration::from_millis(300);
+    let store = home.start();
+    let begun = Instant::now();
+    store.store(vec![append("bob", 1)]);
+    let mut seq = 1;
+    loop {
+        seq += 1;
+        store.store(vec![append("bob", seq)]);
+        assert!(store.reader.dedupe(&dedupe_key(seq)).unwrap().is_some());
+        let known = store.reader.dedupe(&dedupe_key(1)).unwrap().is_some();
+        let age = begun.elapsed();
+        assert!(known || age >= Duration::from_millis(300), "forgotten after {age:?}");
+        if !known {
+            break;
+        }
+        assert!(age < Duration::from_secs(20), "still known after {age:?}");
+    }
+    let entries = dedupe_entries(&*home.memory());
     assert!(!entries.is_empty() && (entries.len() as u64) < seq, "{} of {seq} entries left", entries.len());
 }
 

@@ -44,6 +44,8 @@ pub enum DaemonError {
     GraceOver,
     #[error("an owner has died; start again, nothing accepted is lost")]
     OwnerDied,
+    #[error("a second signal: ended at once; nothing accepted is lost")]
+    SecondSignal,
     #[error("the disk has failed: start again once it works; nothing accepted is lost")]
     Poisoned,
 }
@@ -190,12 +192,20 @@ impl Daemon {
 }
 
 /// Runs the daemon until a signal, printing where it listens. A second signal ends it at once.
+///
+/// # Errors
+/// As [`Daemon::start`] and [`Daemon::run`], and [`DaemonError::SecondSignal`]: what was accepted is safe at
+/// any instant, so nothing has to be tidied up. The caller must not wait for what is still running.
 pub async fn serve(config: Config) -> Result<(), DaemonError> {
-    let stop = Arc::new(Notify::new());
-    stop::heed_signals(stop.clone()).map_err(DaemonError::Signals)?;
+    let mut signals = stop::Signals::catch().map_err(DaemonError::Signals)?;
     let daemon = Daemon::start(config).await?;
     stop::greet(&daemon);
-    daemon.run(stop.notified()).await
+    let asked = Arc::new(Notify::new());
+    let stop = asked.clone();
+    tokio::select! {
+        ended = daemon.run(async move { stop.notified().await }) => ended,
+        () = async { signals.next().await; asked.notify_one(); signals.next().await } => Err(DaemonError::SecondSignal),
+    }
 }
 
 async fn close_store(writer: &Writer, clean: bool) -> Result<(), DaemonError> {

@@ -1,11 +1,10 @@
 //! Shutdown is a form of delivery: empty the mailboxes, commit, answer, say goodbye, write the clean mark.
 
 use std::io::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Daemon, DaemonError, close_store};
@@ -23,28 +22,18 @@ const LAST_COMMIT_WAIT: Duration = Duration::from_secs(2);
 /// What clients are told to wait at least before they come back, in milliseconds.
 const COME_BACK_MS: u64 = 500;
 
-/// From here on SIGTERM and SIGINT are heeded until the process ends: the first asks for a stop, a second one
-/// ends the process at once (what was accepted is safe at any instant, so there is nothing to be tidied).
-pub(super) fn heed_signals(stop: Arc<Notify>) -> std::io::Result<()> {
-    let mut signals =
-        Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
-    tokio::spawn(async move {
-        signals.next().await;
-        stop.notify_one();
-        signals.next().await;
-        tracing::warn!("a second signal: ending at once");
-        std::process::exit(1);
-    });
-    Ok(())
-}
-
-struct Signals {
+/// SIGTERM and SIGINT, heeded until it is dropped.
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    async fn next(&mut self) {
+    pub(super) fn catch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

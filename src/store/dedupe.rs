@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use super::engine::Keyspace;
 
+/// Epochs that lie further than this ahead of the wall clock were counted by a wrong one.
+const AHEAD_MAX: u64 = 2;
+
 /// Stands for "this keyspace holds nothing".
 const NONE: u64 = u64::MAX;
 
@@ -22,12 +25,19 @@ pub struct Epochs {
 
 impl Epochs {
     /// `held` is what the store remembers. Time never goes back below it: after a step of the wall
-    /// clock to the past, entries are kept longer, never shorter.
+    /// clock to the past, entries are kept longer, never shorter. But not for good: epochs that only a
+    /// wrong clock can have counted are renamed, see [`renamed`].
     pub fn new(window: Duration, held: [Option<u64>; 2], wall_ms: u64) -> Self {
         let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX).max(1);
-        let latest = held.iter().flatten().copied().max().unwrap_or(0);
+        let held = renamed(held, wall_ms / window_ms);
+        let latest = latest(held).unwrap_or(0);
         let current = AtomicU64::new(latest.max(wall_ms / window_ms));
         Self { window_ms, current, held: held.map(|epoch| AtomicU64::new(epoch.unwrap_or(NONE))) }
+    }
+
+    /// Which epoch each of the keyspaces holds.
+    pub fn held(&self) -> [Option<u64>; 2] {
+        self.held.each_ref().map(|held| Some(held.load(Ordering::Acquire)).filter(|epoch| *epoch != NONE))
     }
 
     /// Moves on to the epoch of this time and returns it; never back.
@@ -51,6 +61,23 @@ impl Epochs {
             (held == epoch && held != NONE).then(|| keyspace(epoch))
         })
     }
+}
+
+/// The epochs that the keyspaces hold, when the wall clock says that it is `now`. If they lie far ahead of
+/// that, they get the names that keep them longest among those that come round again: the latest one the
+/// next epoch of its parity after the present, the other one the epoch before.
+///
+/// So neither is emptied before a whole window is over, however young its entries are: the present
+/// epoch, whose end may be near, is not given to either. Emptying them here would forget what was sent
+/// a moment ago; leaving them would mean that nothing is ever emptied again.
+fn renamed(held: [Option<u64>; 2], now: u64) -> [Option<u64>; 2] {
+    let Some(latest) = latest(held).filter(|latest| *latest > now.saturating_add(AHEAD_MAX)) else { return held };
+    let next = now + 1 + (latest - now - 1) % 2;
+    held.map(|epoch| epoch.map(|epoch| if epoch == latest { next } else { next - 1 }))
+}
+
+fn latest(held: [Option<u64>; 2]) -> Option<u64> {
+    held.into_iter().flatten().max()
 }
 
 pub fn keyspace(epoch: u64) -> Keyspace {
@@ -86,8 +113,29 @@ mod tests {
 
     #[test]
     fn time_that_goes_back_keeps_entries() {
-        let epochs = Epochs::new(Duration::from_millis(100), [Some(10), Some(9)], 300);
+        let epochs = Epochs::new(Duration::from_millis(100), [Some(10), Some(9)], 800);
         assert_eq!(readable(&epochs), [keyspace(10), keyspace(9)]);
-        assert_eq!(epochs.advance(400), 10);
+        assert_eq!((epochs.advance(899), epochs.held()), (10, [Some(10), Some(9)]));
+    }
+
+    /// Whichever parity the far epochs and the present one have, and however late in the present one it is.
+    #[test]
+    fn epochs_of_a_wrong_clock_are_kept_for_a_window_and_then_emptied_in_turn() {
+        let far = [[Some(1_000), Some(999)], [Some(1_000), Some(1_001)], [Some(4), Some(1_001)], [None, Some(1_001)]];
+        for (held, wall_ms) in far.into_iter().flat_map(|held| [400, 499, 500, 599, 0].map(|wall_ms| (held, wall_ms))) {
+            let epochs = Epochs::new(Duration::from_millis(100), held, wall_ms);
+            let both = readable(&epochs);
+            assert_eq!(both.len(), held.iter().flatten().count(), "{held:?} at {wall_ms}");
+            assert_eq!(both.first().copied(), latest(held).map(keyspace), "the latest is asked first");
+            epochs.advance(wall_ms + 99);
+            assert_eq!(readable(&epochs), both, "{held:?} at {wall_ms}: a window is not over yet");
+            for later_ms in [300, 400] {
+                let epoch = epochs.advance(wall_ms + later_ms);
+                assert_eq!(epoch, (wall_ms + later_ms) / 100, "time goes on");
+                assert_ne!(epochs.held()[parity(epoch)], Some(epoch), "its keyspace is to be emptied first");
+            }
+            assert_eq!(readable(&epochs), []);
+            assert_eq!(Epochs::new(Duration::from_millis(100), epochs.held(), wall_ms).held(), epochs.held());
+        }
     }
 }

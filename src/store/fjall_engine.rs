@@ -6,6 +6,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable};
 
@@ -17,7 +18,8 @@ use super::journal::{self, JournalError};
 /// per busy keyspace can be in memory at once, and all of it is replayed after a crash.
 const INBOX_MEMTABLE_BYTES: u64 = 16 << 20;
 const OTHER_MEMTABLE_BYTES: u64 = 4 << 20;
-/// The least that fjall takes. Journals are replayed at start, so this bounds the time of a start.
+/// The least that fjall takes. Journals are replayed at start, so this bounds the time of a start; see
+/// also `retire_journals`.
 const JOURNALS_BYTES_MAX: u64 = 64 << 20;
 /// One thread can compact while the other flushes.
 const WORKER_THREADS: usize = 2;
@@ -28,6 +30,8 @@ pub struct FjallEngine {
     keyspaces: [fjall::Keyspace; Keyspace::ALL.len()],
     database: Database,
     path: PathBuf,
+    /// As many journals as there were when somebody last looked.
+    journals: AtomicUsize,
 }
 
 impl FjallEngine {
@@ -48,7 +52,23 @@ impl FjallEngine {
         let [inbox, device, user, dedupe0, dedupe1, due, dead, meta] =
             Keyspace::ALL.map(|keyspace| database.keyspace(keyspace.name(), || options(keyspace)).map_err(refused));
         let keyspaces = [inbox?, device?, user?, dedupe0?, dedupe1?, due?, dead?, meta?];
-        Ok(Self { keyspaces, database, path: path.to_owned() })
+        Ok(Self { keyspaces, database, path: path.to_owned(), journals: AtomicUsize::new(1) })
+    }
+
+    /// A journal is replayed at the next start until all that it holds is in tables, and a keyspace that
+    /// is seldom written would hold on to it: fjall minds only when there are more bytes of journals than
+    /// the least that it can be told. So the journal that is being written is left alone, and from any
+    /// older one everything is written out.
+    fn retire_journals(&self) {
+        let count = self.database.journal_count();
+        if self.journals.swap(count, Ordering::Relaxed) == count || count == 1 {
+            return;
+        }
+        for keyspace in &self.keyspaces {
+            if let Err(error) = keyspace.rotate_memtable() {
+                tracing::warn!(%error, "an older journal cannot be retired yet; the next start takes longer");
+            }
+        }
     }
 
     #[allow(clippy::indexing_slicing, reason = "the array has one entry for each variant")]
@@ -70,7 +90,9 @@ impl Engine for FjallEngine {
         batch.commit().map_err(|error| match error {
             fjall::Error::Poisoned => StoreError::Poisoned,
             other => StoreError::Write(other.to_string()),
-        })
+        })?;
+        self.retire_journals();
+        Ok(())
     }
 
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

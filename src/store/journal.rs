@@ -4,12 +4,14 @@
 //! disk in any order; fjall then refuses to open the store. Such a batch was never synced, so nothing
 //! in it was ever called stored: it is cut off, and kept in a file beside. And where a journal is
 //! damaged with sound batches behind the damage, fjall may silently cut those off as well; they were
-//! synced, so that is refused here. Must never change a journal without holding the store's lock.
+//! synced, so that is refused here. So is a journal that does not even begin as it should: whoever cannot
+//! read its first batch cannot know that nothing in it was synced. Must never change a journal without
+//! holding the store's lock.
 //!
 //! The layout is that of fjall 3 (`FJL` 3), little-endian: a batch is `01`, `u32` items, `u64` number;
-//! its items; `03`, `u64` XXH3-64 of the items, `FJL\x03`. An item is `02`, two bytes, `u64` keyspace,
-//! `u16` length of the key, `u32` plain length, `u32` length of the value, key, value; or it is
-//! `04`, `u64` keyspace.
+//! its items; `03`, `u64` XXH3-64 of the items, `FJL\x03`. An item is `02`, a byte, `01` when
+//! compressed or else `00`, `u64` keyspace (counted up from 0), `u16` length of the key, `u32` plain length,
+//! `u32` length of the value, key, value; or it is `04`, `u64` keyspace.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -25,7 +27,17 @@ const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
+const ZEROS: [u8; 4096] = [0; 4096];
 const TRAILER: &[u8] = b"FJL\x03";
+
+/// In the third byte of an item whose value is compressed; otherwise that is 0.
+const COMPRESSED: u8 = 1;
+
+/// The numbers of keyspaces stay below this: there are eight, and none is ever made anew.
+const KEYSPACES_MAX: u64 = 256;
+
+/// What reaches the disk whole or not at all; where it did not, there are zeros.
+const SECTOR_BYTES: usize = 512;
 
 /// Why a journal must not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +48,11 @@ pub enum JournalError {
     Io { path: PathBuf, error: io::Error },
     #[error("{} is damaged at byte {at} and has sound batches behind that; nothing was changed", path.display())]
     Damaged { path: PathBuf, at: usize },
+    #[error(
+        "{} does not begin as a journal that this doorstep knows (was it written by another version?); nothing was changed",
+        path.display()
+    )]
+    Unknown { path: PathBuf },
 }
 
 /// Mends a torn end and refuses damage before the end.
@@ -87,10 +104,13 @@ fn mend_one(path: &Path, is_newest: bool) -> Result<(), JournalError> {
     let sound = sound_bytes(&bytes);
     let tail = bytes.get(sound..).unwrap_or_default();
     // Zeros are room that was taken in advance.
-    let Some(last) = tail.iter().rposition(|byte| *byte != 0) else { return Ok(()) };
+    let Some(last) = last_written(tail) else { return Ok(()) };
     let tail = tail.get(..=last).unwrap_or_default();
     if has_batch(tail) {
         return Err(JournalError::Damaged { path: path.to_owned(), at: sound });
+    }
+    if sound == 0 && !is_torn_batch(tail) {
+        return Err(JournalError::Unknown { path: path.to_owned() });
     }
     // Older journals were synced before the next one was begun; their ends are fjall's to judge.
     if is_newest { cut(path, sound, tail).map_err(failed) } else { Ok(()) }
@@ -110,6 +130,15 @@ fn cut(path: &Path, sound: usize, tail: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Where the last byte is that is not zero. Whole blocks are compared first: up to 64 MiB of room are
+/// looked through at every start.
+fn last_written(bytes: &[u8]) -> Option<usize> {
+    let block = bytes.chunks(ZEROS.len()).rposition(|block| !ZEROS.starts_with(block))?;
+    let from = block * ZEROS.len();
+    let within = bytes.get(from..)?.iter().take(ZEROS.len()).rposition(|byte| *byte != 0)?;
+    Some(from + within)
+}
+
 /// How many bytes are whole batches, from the beginning on.
 fn sound_bytes(bytes: &[u8]) -> usize {
     let mut sound = 0;
@@ -123,6 +152,45 @@ fn sound_bytes(bytes: &[u8]) -> usize {
 fn has_batch(bytes: &[u8]) -> bool {
     let starts = bytes.iter().enumerate().filter(|(_, byte)| **byte == START);
     starts.into_iter().any(|(at, _)| bytes.get(at..).is_some_and(|rest| batch_bytes(rest).is_some()))
+}
+
+/// Whether these bytes, at the beginning of a journal, are what a power cut leaves of one batch: in order
+/// up to where the end or a hole comes too early. Another layout may share its first bytes with this one
+/// and go on differently; and a batch that is all there was not torn, whatever its checksum says.
+fn is_torn_batch(bytes: &[u8]) -> bool {
+    let mut rest = before_hole(bytes);
+    let begins = rest.first().is_none_or(|tag| *tag == START);
+    let (Some(_), Some(count)) = (take::<1>(&mut rest), take(&mut rest).map(u32::from_le_bytes)) else { return begins };
+    let mut torn = take::<8>(&mut rest).is_none();
+    for _ in 0..count {
+        match rest.first() {
+            _ if torn => break,
+            Some(&(ITEM | CLEAR)) if has_sane_header(rest) => torn = skip_item(&mut rest).is_none(),
+            next => return begins && next.is_none(),
+        }
+    }
+    begins && (torn || is_torn_end(rest))
+}
+
+fn is_torn_end(bytes: &[u8]) -> bool {
+    let trailer = bytes.get(1 + size_of::<u64>()..).unwrap_or_default();
+    bytes.first().is_none_or(|tag| *tag == END) && trailer.len() < TRAILER.len() && TRAILER.starts_with(trailer)
+}
+
+/// There are few keyspaces, and what is not compressed is as long as it was before. A header that is not
+/// all there cannot be judged.
+fn has_sane_header(mut item: &[u8]) -> bool {
+    let Some([ITEM, _, compression]) = take(&mut item) else { return true };
+    let (Some(keyspace), Some(_key_bytes)) = (take(&mut item), take::<2>(&mut item)) else { return true };
+    let (Some(plain), Some(length)) = (take::<4>(&mut item), take::<4>(&mut item)) else { return true };
+    u64::from_le_bytes(keyspace) < KEYSPACES_MAX && (compression == COMPRESSED || (compression == 0 && plain == length))
+}
+
+/// Everything up to the first sector that never reached the disk.
+fn before_hole(bytes: &[u8]) -> &[u8] {
+    let is_hole = |sector: &[u8]| sector.iter().all(|byte| *byte == 0);
+    let sectors = bytes.chunks(SECTOR_BYTES).take_while(|sector| !is_hole(sector)).count();
+    bytes.get(..sectors * SECTOR_BYTES).unwrap_or(bytes)
 }
 
 /// The length of the whole batch that these bytes begin with.
@@ -164,4 +232,95 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, after) = rest.split_first_chunk()?;
     *rest = after;
     Some(*taken)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    /// A batch as fjall writes it, of bodies of these lengths that hold no zeros.
+    fn batch(bodies: &[usize]) -> Vec<u8> {
+        let mut items = vec![CLEAR];
+        items.extend(7_u64.to_le_bytes());
+        for body in bodies {
+            let length = u32::try_from(*body).unwrap().to_le_bytes();
+            items.extend([ITEM, 0, 0]);
+            items.extend(5_u64.to_le_bytes());
+            items.extend(3_u16.to_le_bytes());
+            items.extend([length, length].concat());
+            items.extend(b"key");
+            items.extend(vec![ITEM; *body]);
+        }
+        let count = u32::try_from(bodies.len() + 1).unwrap();
+        let checksum = xxh3_64(&items);
+        [&[START], &count.to_le_bytes()[..], &9_u64.to_le_bytes(), &items, &[END], &checksum.to_le_bytes(), TRAILER]
+            .concat()
+    }
+
+    fn trimmed(bytes: &[u8]) -> &[u8] {
+        &bytes[..bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)]
+    }
+
+    #[test]
+    fn whatever_a_power_cut_leaves_of_a_first_batch_is_known() {
+        let whole = batch(&[10, 700, 0, 3_000, 40]);
+        assert_eq!(batch_bytes(&whole), Some(whole.len()));
+        for length in 0..whole.len() {
+            assert!(is_torn_batch(trimmed(&whole[..length])), "cut at {length}");
+        }
+        // Every choice of sectors that did not reach the disk.
+        let sectors = whole.len().div_ceil(SECTOR_BYTES);
+        for lost in 1..1_u32 << sectors {
+            let mut holed = whole.clone();
+            for (at, sector) in holed.chunks_mut(SECTOR_BYTES).enumerate() {
+                if lost & (1 << at) != 0 {
+                    sector.fill(0);
+                }
+            }
+            assert!(is_torn_batch(trimmed(&holed)), "sectors {lost:b}");
+        }
+    }
+
+    #[test]
+    fn another_layout_is_not_taken_for_a_torn_batch() {
+        let whole = batch(&[10, 700]);
+        let edited = |edit: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = whole.clone();
+            edit(&mut bytes);
+            bytes
+        };
+        let layouts = [
+            ("another trailer", edited(&|bytes| *bytes.last_mut().unwrap() += 1)),
+            ("another checksum", edited(&|bytes| bytes[whole.len() - 12] ^= 1)),
+            ("a longer checksum", edited(&|bytes| bytes.insert(whole.len() - 4, 1))),
+            ("a longer beginning", edited(&|bytes| bytes.insert(13, 0))),
+            ("a shorter beginning", edited(&|bytes| drop(bytes.drain(5..6)))),
+            ("a longer item", edited(&|bytes| bytes.insert(24, 0))),
+            ("a shorter item", edited(&|bytes| drop(bytes.drain(24..25)))),
+            ("another compression", edited(&|bytes| bytes[24] = 2)),
+            ("a header before it", edited(&|bytes| drop(bytes.splice(..0, *b"FJL\x04")))),
+            ("a text", b"once upon a time".to_vec()),
+        ];
+        for (what, bytes) in layouts {
+            assert_eq!(batch_bytes(&bytes).filter(|length| *length == bytes.len()), None, "{what}");
+            assert!(!is_torn_batch(&bytes), "{what}");
+        }
+    }
+
+    #[test]
+    fn the_last_byte_written_is_found_wherever_it_is() {
+        assert_eq!((last_written(&[]), last_written(&[0; 10_000])), (None, None));
+        for length in [1, 4095, 4096, 4097, 10_000] {
+            for at in [0, 1, 4095, 4096, 4097, 8191, 8192, 9999] {
+                let mut bytes = vec![0; length];
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte = 7;
+                    bytes[0] |= 1;
+                    assert_eq!(last_written(&bytes), Some(at), "of {length}");
+                }
+            }
+        }
+    }
 }

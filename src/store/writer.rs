@@ -53,7 +53,7 @@ impl Cellar {
         metrics.start_records_read.inc_by(boot.records_read);
         let epochs = Epochs::new(queue.dedupe_window, found.books.dedupe, wall_ms);
         let (unclean_upto, expiry_paused) = (boot.maybe_pushed_upto, boot.expiry_paused);
-        let first = Books { unclean_upto, expiry_paused, ..found.books };
+        let first = Books { unclean_upto, expiry_paused, dedupe: epochs.held(), ..found.books };
         let shared = Arc::new(Shared::new(engine, metrics, epochs, &first));
         let settings = Settings {
             min_free: config.min_free,

@@ -205,18 +205,48 @@ async fn the_name_in_hello_must_be_the_tokens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_renewal_changes_nothing_and_another_users_ends_the_session() {
     let Guarded { siege, _key } = guarded().await;
-    let mut client = mallory(&siege.daemon, json!({"doorstep": {"send": ["friend"]}})).await;
-    for (what, token) in forged() {
-        client.say(json!({"type": "token", "token": token})).await;
-        let error = client.expect("error").await;
-        assert_eq!(error["ref"], "token", "{what}: {error}");
-        assert!(!error["reason"].as_str().unwrap().contains("eyJ"), "{error}");
+    let narrow = || json!({"doorstep": {"send": ["friend"]}});
+    // A session may show a few tokens a second and no more; this is not about that.
+    for forged in forged().chunks(4) {
+        let mut client = mallory(&siege.daemon, narrow()).await;
+        for (what, token) in forged {
+            client.say(json!({"type": "token", "token": token})).await;
+            let error = client.expect("error").await;
+            assert_eq!((&error["code"], &error["ref"]), (&"forbidden".into(), &"token".into()), "{what}: {error}");
+            assert!(!error["reason"].as_str().unwrap().contains("eyJ"), "{error}");
+        }
     }
+    let mut client = mallory(&siege.daemon, narrow()).await;
+    client.say(json!({"type": "token", "token": "x.y.z"})).await;
+    client.expect("error").await;
     client.send("victim", "m1", "still not allowed").await;
     assert_eq!(client.expect("rejected").await["code"], "forbidden");
     client.say(json!({"type": "token", "token": good("victim")})).await;
     assert_eq!(client.expect("goodbye").await["code"], 4403);
     assert_eq!(client.expect_close().await.0, 4403);
+    siege.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_tokens_is_rate_limited_and_the_good_one_still_counts() {
+    const FLOOD: usize = 500;
+    let Guarded { siege, _key } = guarded().await;
+    let mut client = mallory(&siege.daemon, json!({})).await;
+    let forged = sign(Algorithm::HS256, b"another secret of the tests, 32 bytes", &claims("mallory"));
+    let mut limited = 0;
+    for _ in 0..FLOOD {
+        client.say(json!({"type": "token", "token": forged})).await;
+        let code = client.expect("error").await["code"].clone();
+        assert!(code == "forbidden" || code == "rate_limited", "{code}");
+        limited += usize::from(code == "rate_limited");
+    }
+    assert!(limited > FLOOD / 2, "{limited}");
+    let good = json!({"type": "token", "token": good("mallory")});
+    wait::until("the good token to be looked at", async || {
+        client.say(good.clone()).await;
+        (client.recv().await["type"] == "token_ok").then_some(())
+    })
+    .await;
     siege.end().await;
 }
 

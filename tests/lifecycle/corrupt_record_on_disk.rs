@@ -71,8 +71,20 @@ async fn decay(damaged: &[usize], registered: bool) {
     let got = collect(&daemon, "bob", "phone", &history).await;
     assert_eq!(got.iter().map(|message| &message["id"]).collect::<Vec<_>>(), ["later"]);
     assert_buried(&daemon, &bad).await;
+    assert_nothing_left(&daemon).await;
     let report = history.assert_clean();
     assert_eq!(report.accepted(), MESSAGES as u64 + 1);
+}
+
+/// Neither of what could be read nor of what could not.
+async fn assert_nothing_left(daemon: &Daemon) {
+    wait::until("the disk to be empty", async || {
+        let (_, stats) = daemon.admin("GET", "/v1/stats").await;
+        let (_, page) = daemon.admin("GET", "/v1/queues/bob/messages").await;
+        let is_empty = page["messages"] == json!([]) && page["corrupt"] == json!([]);
+        (is_empty && stats["queues"]["messages"] == 0).then_some(())
+    })
+    .await;
 }
 
 /// Alice leaves messages for bob; returns their seqs.
@@ -105,8 +117,11 @@ fn damage(engine: &doorstep::store::FjallEngine, seqs: &BTreeSet<u64>) {
 
 /// Each of them is a dead letter once, and the log has an error that names its user and place.
 async fn assert_buried(daemon: &Daemon, seqs: &BTreeSet<u64>) {
-    let (status, page) = daemon.admin("GET", "/v1/dead-letters").await;
-    assert_eq!(status, 200, "{page}");
+    let page = wait::until("the dead letters", async || {
+        let (_, page) = daemon.admin("GET", "/v1/dead-letters").await;
+        (page["dead_letters"].as_array().is_some_and(|letters| letters.len() >= seqs.len())).then_some(page)
+    })
+    .await;
     let letters = page["dead_letters"].as_array().unwrap();
     for letter in letters {
         assert_eq!((&letter["reason"], &letter["user"]), (&json!("corrupt"), &json!("bob")), "{letter}");
@@ -115,9 +130,8 @@ async fn assert_buried(daemon: &Daemon, seqs: &BTreeSet<u64>) {
     let listed: Vec<u64> = letters.iter().map(|letter| letter["seq"].as_u64().unwrap()).collect();
     assert_eq!(listed.len(), seqs.len(), "once each: {listed:?}");
     assert_eq!(&listed.into_iter().collect::<BTreeSet<_>>(), seqs);
-    let log = daemon.log();
     for seq in seqs {
-        let told = log.lines().any(|line| line.contains("ERROR") && line.contains(&seq.to_string()));
-        assert!(told, "no error about {seq} in the log:\n{log}");
+        let tells = |line: &str| line.contains("ERROR") && line.contains("bob") && line.contains(&seq.to_string());
+        wait::until("an error in the log", async || daemon.log().lines().any(tells).then_some(())).await;
     }
 }

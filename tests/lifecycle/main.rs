@@ -16,6 +16,7 @@ mod traffic;
 
 mod clock_steps;
 mod corrupt_record_on_disk;
+mod crash_then_orderly_stop;
 mod drain_by_an_operator;
 mod full_data_directory;
 mod graceful_shutdown_under_load;

@@ -4,6 +4,9 @@
 //! through the engine, in synced batches, with all that belongs to them; the last batches are still in
 //! the journals, which is the only thing that a start has to go through.
 
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use doorstep::store::FjallEngine;
@@ -12,11 +15,14 @@ use doorstep::store::engine::{Change, Engine, Keyspace};
 use crate::common::client::TestClient;
 use crate::common::daemon::Daemon;
 use crate::common::history::History;
+use crate::common::wait;
 use crate::place;
 use crate::traffic::collect;
 
 const USERS: u64 = 100_000;
 const MESSAGES_OF_EACH: u64 = 10;
+/// Dedupe has forgotten the rest: it remembers an hour or two of what may wait for a month.
+const RECENT_USERS: u64 = 10_000;
 /// Users of one synced batch.
 const BATCH_USERS: u64 = 1000;
 const TEMPLATE: &str = "u-000000";
@@ -24,7 +30,7 @@ const TEMPLATE: &str = "u-000000";
 const READS_MAX: u64 = 100;
 /// A start takes about a second in a release build on an idle machine. This one is neither; a start that
 /// went through what waits would take longer even so.
-const START_MAX: Duration = Duration::from_secs(10);
+const START_MAX: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_reads_a_handful_of_records_and_loads_nobody() {
@@ -38,10 +44,9 @@ async fn a_start_reads_a_handful_of_records_and_loads_nobody() {
     let empty = timed_restart(&mut daemon).await;
     assert!(daemon.terminate().await.success());
 
-    let data = daemon.data_dir();
-    let building = Instant::now();
-    tokio::task::spawn_blocking(move || place::inside(&data, multiply)).await.unwrap();
-    let built = building.elapsed();
+    let begun = Instant::now();
+    fill(&daemon.data_dir()).await;
+    let built = begun.elapsed();
     let full = timed_restart(&mut daemon).await;
     println!("built in {built:?}; a start with 10 messages took {empty:?}, with a million {full:?}");
     assert!(full < START_MAX, "a start with a million messages waiting took {full:?}");
@@ -52,9 +57,8 @@ async fn a_start_reads_a_handful_of_records_and_loads_nobody() {
     assert_eq!(stats["queues"]["messages"], USERS * MESSAGES_OF_EACH, "{stats}");
     assert_eq!(stats["users_loaded"], 0, "nobody has asked for anyone: {stats}");
 
-    let bob = TestClient::connect(&daemon, "u-077777", "phone").await;
-    assert_eq!(bob.welcome["pending"], MESSAGES_OF_EACH, "{}", bob.welcome);
-    bob.leave().await;
+    let someone = TestClient::connect(&daemon, "u-077777", "phone").await;
+    assert_eq!(someone.welcome["pending"], MESSAGES_OF_EACH, "{}", someone.welcome);
     let got = collect(&daemon, "u-099999", "phone", &history).await;
     let bodies: Vec<u64> = got.iter().map(|message| message["body"]["n"].as_u64().unwrap()).collect();
     assert_eq!(bodies, (0..MESSAGES_OF_EACH).collect::<Vec<_>>());
@@ -70,19 +74,38 @@ async fn timed_restart(daemon: &mut Daemon) -> Duration {
     begun.elapsed()
 }
 
+/// Leaves a store as a router that was killed would: the engine has had the time to let go of journals
+/// that it does not need any more, and no reason to write out what is in the last one.
+async fn fill(data: &Path) {
+    let engine = Arc::new(FjallEngine::open(data, 64 << 20).unwrap());
+    let ours = engine.clone();
+    tokio::task::spawn_blocking(move || multiply(&ours)).await.unwrap();
+    let is_journal = |path: &Path| path.extension().is_some_and(|extension| extension == "jnl");
+    wait::until("the older journals to be let go", async || {
+        let entries = fs::read_dir(data).unwrap();
+        (entries.filter(|entry| is_journal(&entry.as_ref().unwrap().path())).count() == 1).then_some(())
+    })
+    .await;
+}
+
 /// Gives everyone what the template user has: messages, what dedupe knows of them, when to look at them.
 fn multiply(engine: &FjallEngine) {
-    let keyspaces = [Keyspace::Inbox, Keyspace::Dedupe0, Keyspace::Dedupe1, Keyspace::Due];
-    let records: Vec<_> = keyspaces
-        .into_iter()
-        .flat_map(|keyspace| place::all(engine, keyspace).into_iter().map(move |(key, value)| (keyspace, key, value)))
-        .collect();
-    assert!(records.len() as u64 > 2 * MESSAGES_OF_EACH, "{} records to copy", records.len());
+    let records = |keyspaces: &[Keyspace]| -> Vec<_> {
+        let of = |keyspace: &Keyspace| {
+            let keyspace = *keyspace;
+            place::all(engine, keyspace).into_iter().map(move |(key, value)| (keyspace, key, value))
+        };
+        keyspaces.iter().flat_map(of).collect()
+    };
+    let lasting = records(&[Keyspace::Inbox, Keyspace::Due]);
+    let fading = records(&[Keyspace::Dedupe0, Keyspace::Dedupe1]);
+    assert!(lasting.len() as u64 > MESSAGES_OF_EACH && fading.len() as u64 == MESSAGES_OF_EACH);
     for batch in 0..USERS / BATCH_USERS {
         let mut changes = Vec::new();
         for user in batch * BATCH_USERS..(batch + 1) * BATCH_USERS {
             let name = format!("u-{user:06}");
-            changes.extend(records.iter().map(|(keyspace, key, value)| Change {
+            let known = if user >= USERS - RECENT_USERS { &fading[..] } else { &[] };
+            changes.extend(lasting.iter().chain(known).map(|(keyspace, key, value)| Change {
                 keyspace: *keyspace,
                 key: renamed(key, &name),
                 value: Some(value.clone()),

@@ -29,7 +29,7 @@ async fn every_command_of_the_readme_works_as_written() {
 
     desk.kill9();
     desk.start().await;
-    assert_eq!(desk.run_all(&writing[1..])[0].contains("bob"), true, "the message stays");
+    assert!(desk.run_all(&writing[1..])[0].contains("bob"), "the message stays");
 
     let got = desk.run_all(&coming).remove(0);
     assert!(got.contains("alice: are you there?"), "{got}");
