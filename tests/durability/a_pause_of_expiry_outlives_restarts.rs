@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use doorstep::clock::wall_us;
 use doorstep::store::memory::MemoryEngine;
 use serde_json::json;
 
@@ -12,6 +13,9 @@ use super::common::client::{Options, TestClient};
 use super::common::inside::Inside;
 use super::common::wait;
 use super::support::{accepted, receive, say};
+
+/// Long enough to be taken on a slow machine.
+const TTL_MS: u64 = 1500;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_before_the_alive_stamp_pauses_expiry_until_an_operator_resumes_it() {
@@ -21,13 +25,18 @@ async fn a_start_before_the_alive_stamp_pauses_expiry_until_an_operator_resumes_
     }
     assert!(!is_paused(&inside).await);
     let mut alice = enter(&inside, "alice", "chat").await;
-    accepted(&say(&mut alice, json!({"type": "send", "id": "m1", "to": "bob", "body": 1, "ttl_ms": 1})).await, true);
+    accepted(
+        &say(&mut alice, json!({"type": "send", "id": "m1", "to": "bob", "body": 1, "ttl_ms": TTL_MS})).await,
+        true,
+    );
+    let expired_ms = wall_us() / 1000 + TTL_MS;
     drop(alice);
     inside.stop().await.unwrap();
 
     inside.clock_behind = Duration::from_secs(24 * 3600);
     inside.begin().await;
     assert!(is_paused(&inside).await);
+    wait::until("the message to be past its time", async || (wall_us() / 1000 > expired_ms).then_some(())).await;
     let mut phone = inside.connect(&Options::of("bob", "phone")).await;
     receive(&mut phone, "m1", false).await;
     phone.expect("caught_up").await;
