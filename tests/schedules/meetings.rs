@@ -1,0 +1,162 @@
+//! How often what happens met what was under way: a sweep that never got two things to meet has shown
+//! nothing about them.
+
+use std::fmt;
+
+/// What happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Event {
+    Register,
+    Attach,
+    Takeover,
+    Detach,
+    Send,
+    Retry,
+    Ephemeral,
+    Ack,
+    BadAck,
+    Status,
+    Watch,
+    Forget,
+    Kick,
+    Purge,
+    Due,
+    Storage,
+    Pause,
+    Ceiling,
+    Committed,
+    CommitFailed,
+    Loaded,
+    Page,
+    Sweep,
+    LookedUp,
+    ReadError,
+    Drain,
+    Crash,
+    Tick,
+}
+
+pub const EVENTS: [Event; 28] = [
+    Event::Register,
+    Event::Attach,
+    Event::Takeover,
+    Event::Detach,
+    Event::Send,
+    Event::Retry,
+    Event::Ephemeral,
+    Event::Ack,
+    Event::BadAck,
+    Event::Status,
+    Event::Watch,
+    Event::Forget,
+    Event::Kick,
+    Event::Purge,
+    Event::Due,
+    Event::Storage,
+    Event::Pause,
+    Event::Ceiling,
+    Event::Committed,
+    Event::CommitFailed,
+    Event::Loaded,
+    Event::Page,
+    Event::Sweep,
+    Event::LookedUp,
+    Event::ReadError,
+    Event::Drain,
+    Event::Crash,
+    Event::Tick,
+];
+
+/// What may be under way when something happens, with its heading in the table.
+pub const UNDER_WAY: [(&str, &str); 13] = [
+    ("load", "a record is being loaded"),
+    ("page", "a page is being read for a session"),
+    ("sweep", "a page is being read for a sweep"),
+    ("look", "the store is being asked about a repeat"),
+    ("held", "an append is held back"),
+    ("append", "an append is with the writer"),
+    ("change", "a change is with the writer"),
+    ("flight", "a message is in flight"),
+    ("expired", "a message in flight has expired"),
+    ("enrol", "a device is being registered"),
+    ("forget", "a device is being forgotten"),
+    ("linger", "nobody is there, and watchers do not know"),
+    ("poison", "the store is poisoned"),
+];
+
+/// Meetings that a sweep must have seen often, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Needed {
+    TakeoverWithPage,
+    ShortPageWithAppend,
+    CommitFailureAfterPush,
+    EvictThenLoad,
+    ExpiryInFlight,
+}
+
+const NEEDED: [&str; 5] = [
+    "takeover with a page outstanding",
+    "short page with an append pending",
+    "commit failure after a push",
+    "evict then load",
+    "expiry in flight",
+];
+
+#[derive(Default, Clone)]
+pub struct Meetings {
+    pairs: [[u64; UNDER_WAY.len()]; EVENTS.len()],
+    happened: [u64; EVENTS.len()],
+    needed: [u64; NEEDED.len()],
+    pub commands: u64,
+    pub schedules: u64,
+}
+
+impl Meetings {
+    /// `event` happened while what `under_way` says, in bits, was going on.
+    pub fn note(&mut self, event: Event, under_way: u32) {
+        self.commands += 1;
+        self.happened[event as usize] += 1;
+        for (bit, count) in self.pairs[event as usize].iter_mut().enumerate() {
+            *count += u64::from(under_way >> bit & 1);
+        }
+    }
+
+    pub fn need(&mut self, needed: Needed) {
+        self.needed[needed as usize] += 1;
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        let pairs = self.pairs.iter_mut().flatten().zip(other.pairs.iter().flatten());
+        pairs.for_each(|(mine, theirs)| *mine += theirs);
+        self.happened.iter_mut().zip(other.happened).for_each(|(mine, theirs)| *mine += theirs);
+        self.needed.iter_mut().zip(other.needed).for_each(|(mine, theirs)| *mine += theirs);
+        self.commands += other.commands;
+        self.schedules += other.schedules;
+    }
+
+    /// What met too rarely for the sweep to mean anything.
+    pub fn too_rare(&self, least: u64) -> Vec<(&'static str, u64)> {
+        NEEDED.into_iter().zip(self.needed).filter(|(_, count)| *count < least).collect()
+    }
+}
+
+impl fmt::Display for Meetings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} schedules, {} commands; how often what happened met what was under way:",
+            self.schedules, self.commands
+        )?;
+        write!(f, "{:>13}{:>10}", "", "in all")?;
+        UNDER_WAY.iter().try_for_each(|(heading, _)| write!(f, "{heading:>9}"))?;
+        for event in EVENTS {
+            write!(f, "\n{:>13}{:>10}", format!("{event:?}"), self.happened[event as usize])?;
+            self.pairs[event as usize].iter().try_for_each(|count| write!(f, "{count:>9}"))?;
+        }
+        writeln!(f)?;
+        UNDER_WAY.iter().try_for_each(|(heading, meaning)| writeln!(f, "{heading:>9}: {meaning}"))?;
+        NEEDED.iter().zip(self.needed).try_for_each(|(name, count)| writeln!(f, "{count:>9} times: {name}"))
+    }
+}

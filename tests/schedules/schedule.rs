@@ -1,0 +1,414 @@
+//! A random schedule: which of the things that may happen does happen next, and the rest at the end.
+
+use doorstep::presence::PresenceState;
+use doorstep::routing::core::Settings;
+use fastrand::Rng;
+
+use super::cast::{Cast, DEVICES, IDS, SENDERS, USERS, WATCHERS, sender_user};
+use super::happenings::Letter;
+use super::ledger::Phase;
+use super::meetings::Meetings;
+use super::world::World;
+
+/// Commands of a schedule before everything is brought to rest; more follow then.
+const COMMANDS: u64 = 100;
+/// Steps that may be taken for them; some come to nothing.
+const STEPS: usize = 400;
+
+#[derive(Clone, Copy)]
+enum Step {
+    Send,
+    Retry,
+    Attach,
+    Detach,
+    Ack,
+    BadAck,
+    Commit,
+    Hear,
+    Look,
+    Report,
+    Time,
+    Status,
+    Watch,
+    Ephemeral,
+    Purge,
+    Due,
+    Forget,
+    Kick,
+    Storage,
+    Pause,
+    Wall,
+    Withhold,
+    Corrupt,
+    Poison,
+    Crash,
+    Stop,
+}
+
+/// How often each happens in a hundred or so; a schedule has its own mood on top of that.
+const WEIGHTS: [(Step, u32); 26] = [
+    (Step::Send, 200),
+    (Step::Retry, 40),
+    (Step::Attach, 90),
+    (Step::Detach, 40),
+    (Step::Ack, 160),
+    (Step::BadAck, 10),
+    (Step::Commit, 110),
+    (Step::Hear, 110),
+    (Step::Look, 50),
+    (Step::Report, 110),
+    (Step::Time, 90),
+    (Step::Status, 10),
+    (Step::Watch, 12),
+    (Step::Ephemeral, 4),
+    (Step::Purge, 12),
+    (Step::Due, 14),
+    (Step::Forget, 10),
+    (Step::Kick, 5),
+    (Step::Storage, 5),
+    (Step::Pause, 4),
+    (Step::Wall, 3),
+    (Step::Withhold, 3),
+    (Step::Corrupt, 3),
+    (Step::Poison, 6),
+    (Step::Crash, 6),
+    (Step::Stop, 3),
+];
+
+/// Runs the schedule of `seed`; panics when a promise is broken.
+pub fn run(seed: u64, cast: &Cast, meetings: &mut Meetings, trace: bool) {
+    let mut rng = Rng::with_seed(seed);
+    let settings = settings(&mut rng);
+    if trace {
+        println!("{settings:?}");
+    }
+    let mut player = Player::new(World::new(cast, settings, seed, trace, meetings), rng);
+    player.begin();
+    let from = player.world.meetings.commands;
+    for _ in 0..STEPS {
+        if player.world.meetings.commands >= from + COMMANDS {
+            break;
+        }
+        player.step();
+    }
+    player.rest();
+    player.world.meetings.schedules += 1;
+}
+
+/// Small bounds, so that every one of them is met.
+fn settings(rng: &mut Rng) -> Settings {
+    let small = rng.u8(..) < 100;
+    Settings {
+        commit_delay_us: 2_000,
+        accept_timeout_us: 60_000,
+        linger_us: if rng.bool() { 10_000 } else { 0 },
+        evict_after_us: 15_000,
+        expiry_grace_us: 5_000,
+        device_expiry_ms: if rng.u8(..) < 40 { 200 } else { 1_000_000_000 },
+        max_messages: if small { 6 } else { 1_000 },
+        max_bytes: if rng.u8(..) < 40 { 3_000 } else { 1_000_000 },
+        max_total_bytes: if rng.u8(..) < 20 { 8_000 } else { 10_000_000 },
+        max_devices: DEVICES,
+        connections_per_user: if rng.u8(..) < 30 { 1 } else { 8 },
+        page_messages: rng.usize(1..5),
+        page_bytes: if rng.bool() { 600 } else { 100_000 },
+        pending_appends: if rng.u8(..) < 30 { 4 } else { 100 },
+        pending_append_bytes: 100_000,
+        load_queue: rng.usize(2..20),
+        dedupe_window_us: if rng.u8(..) < 60 { 100_000 } else { 1_000_000_000 },
+        dedupe_max: if rng.u8(..) < 40 { 3 } else { 1_000 },
+    }
+}
+
+pub struct Player<'a> {
+    pub world: World<'a>,
+    rng: Rng,
+    weights: [(Step, u32); WEIGHTS.len()],
+    total: u32,
+    next_id: usize,
+}
+
+impl<'a> Player<'a> {
+    fn new(world: World<'a>, mut rng: Rng) -> Self {
+        let weights = WEIGHTS.map(|(step, weight)| (step, weight * [0, 1, 1, 1, 2, 4][rng.usize(..6)]));
+        let total = weights.iter().map(|(_, weight)| weight).sum::<u32>();
+        Self { world, rng, weights, total, next_id: 0 }
+    }
+
+    /// Most often some devices are there and at ease when it begins.
+    fn begin(&mut self) {
+        for user in 0..USERS as u8 {
+            for dev in 0..DEVICES as u8 {
+                if self.rng.u8(..) < 120 {
+                    let (window, window_bytes) = self.window();
+                    let state = self.presence();
+                    self.world.attach(user, dev, window, window_bytes, state);
+                }
+            }
+        }
+        if self.rng.u8(..) < 200 {
+            self.world.deliver_all();
+        }
+    }
+
+    fn step(&mut self) {
+        self.world.advance(self.rng.u64(0..60));
+        let mut at = self.rng.u32(..self.total.max(1));
+        let chosen = self.weights.iter().find(|(_, weight)| {
+            let found = at < *weight;
+            at = at.wrapping_sub(*weight);
+            found
+        });
+        match chosen.map_or(Step::Send, |(step, _)| *step) {
+            Step::Send => self.send(),
+            Step::Retry => self.retry(),
+            Step::Attach => {
+                self.attach();
+            }
+            Step::Detach => self.with_session(|player, session| {
+                let clean = player.rng.bool();
+                player.world.detach(session, clean);
+            }),
+            Step::Ack => self.ack(),
+            Step::BadAck => self.bad_ack(),
+            Step::Commit => self.commit(),
+            Step::Hear => self.world.hear(),
+            Step::Look => self.with_read(|world, at, fails| world.look(at, fails)),
+            Step::Report => self.with_read(World::report),
+            Step::Time => self.time(),
+            Step::Status => self.status(),
+            Step::Watch => self.watch(),
+            Step::Ephemeral => {
+                let to = self.user();
+                self.world.ephemeral(to);
+            }
+            Step::Purge => self.purge(),
+            Step::Due => {
+                let user = self.user();
+                self.world.due(user);
+            }
+            Step::Forget => self.forget(),
+            Step::Kick => self.with_session(|player, session| player.world.kick(session)),
+            Step::Storage => {
+                let low = self.rng.bool();
+                self.world.fill_disk(low);
+            }
+            Step::Pause => {
+                let paused = self.rng.bool();
+                self.world.pause_expiry(paused);
+            }
+            Step::Wall => {
+                let ms = self.rng.i64(-100..100);
+                self.world.step_wall(ms);
+            }
+            Step::Withhold => self.withhold(),
+            Step::Corrupt => self.corrupt(),
+            Step::Poison => {
+                let (count, anyway) = (self.rng.usize(0..6), self.rng.bool());
+                if count > 0 && !self.world.disk.queue.is_empty() && !self.world.disk.poisoned {
+                    self.world.commit(count, true, anyway);
+                }
+            }
+            Step::Crash => {
+                let through = self.rng.usize(0..=self.world.disk.queue.len());
+                self.world.crash(through);
+            }
+            Step::Stop if self.world.disk.poisoned => self.world.crash(0),
+            Step::Stop => self.world.stop(),
+        }
+    }
+
+    fn user(&mut self) -> u8 {
+        // One user has most of the company.
+        u8::from(self.rng.u8(..4) == 0)
+    }
+
+    fn send(&mut self) {
+        if self.next_id == IDS {
+            return;
+        }
+        let id = self.next_id as u8;
+        self.next_id += 1;
+        let letter = Letter {
+            session: self.rng.u8(..SENDERS as u8),
+            to: self.user(),
+            id,
+            body: 0,
+            retry: self.rng.u8(..) < 8,
+            ttl_ms: if self.rng.u8(..) < 60 { self.rng.u64(0..30) } else { 1_000_000_000 },
+            age_us: if self.rng.u8(..) < 4 { 70_000 } else { self.rng.u64(..200) },
+        };
+        self.world.send(letter);
+    }
+
+    fn retry(&mut self) {
+        let sent = self.world.ledger.sent.len();
+        if sent == 0 {
+            return self.send();
+        }
+        let recent = sent - 1 - self.rng.usize(..sent.min(6));
+        let sent = &self.world.ledger.sent[recent];
+        let (session, to, id, body) = (sent.session, sent.to, sent.id, sent.body);
+        let session = if sender_user(session) == 0 { self.rng.u8(..2) } else { session };
+        let body = if self.rng.u8(..) < 25 { 1 - body } else { body };
+        let retry = self.rng.u8(..) < 200;
+        self.world.send(Letter { session, to, id, body, retry, ttl_ms: 1_000_000_000, age_us: self.rng.u64(..200) });
+    }
+
+    fn attach(&mut self) -> u32 {
+        let (user, dev) = (self.user(), self.rng.u8(..DEVICES as u8));
+        let (window, window_bytes) = self.window();
+        let state = self.presence();
+        self.world.attach(user, dev, window, window_bytes, state)
+    }
+
+    fn window(&mut self) -> (u32, u64) {
+        ([1, 2, 4, 16][self.rng.usize(..4)], [300, 1_000, 100_000][self.rng.usize(..3)])
+    }
+
+    fn presence(&mut self) -> PresenceState {
+        use PresenceState::{Away, Busy, Invisible, Online};
+        [Online, Online, Away, Busy, Invisible][self.rng.usize(..5)]
+    }
+
+    /// Some session, most often a live one.
+    fn with_session(&mut self, act: impl FnOnce(&mut Self, u32)) {
+        let live: Vec<u32> = self.live();
+        let count = self.world.ledger.sessions.len() as u32;
+        if !live.is_empty() && self.rng.u8(..) < 200 {
+            let session = live[self.rng.usize(..live.len())];
+            act(self, session);
+        } else if count > 0 {
+            let session = self.rng.u32(..count);
+            act(self, session);
+        }
+    }
+
+    pub fn live(&self) -> Vec<u32> {
+        let devices = self.world.ledger.desks.iter().flat_map(|desk| &desk.devices);
+        devices.filter_map(|dev| dev.session).collect()
+    }
+
+    fn ack(&mut self) {
+        self.with_session(|player, session| {
+            let sess = &player.world.ledger.sessions[session as usize];
+            if sess.in_flight.is_empty() {
+                return;
+            }
+            let upto =
+                if player.rng.bool() { sess.in_flight.len() } else { player.rng.usize(1..=sess.in_flight.len()) };
+            let seq = sess.in_flight[upto - 1].0;
+            player.world.ack(session, seq);
+        });
+    }
+
+    /// Stale acks, acks from the future, acks of sessions that are over, acks between two messages.
+    fn bad_ack(&mut self) {
+        self.with_session(|player, session| {
+            let sess = &player.world.ledger.sessions[session as usize];
+            if sess.phase == Phase::Asked {
+                return;
+            }
+            let tail = player.world.ledger.tail(sess.user);
+            let seq = match player.rng.u8(..4) {
+                0 => sess.last.saturating_sub(1),
+                1 => sess.last + 1 + player.rng.u64(..1000),
+                2 => player.rng.u64(..=tail + 10),
+                _ => sess.in_flight.front().map_or(0, |(seq, _)| *seq - 1),
+            };
+            player.world.ack(session, seq);
+        });
+    }
+
+    fn commit(&mut self) {
+        let waiting = self.world.disk.queue.len();
+        if waiting > 0 {
+            let count = if self.rng.bool() { waiting } else { self.rng.usize(1..=waiting) };
+            self.world.say(|| format!("commit of {count}"));
+            self.world.commit(count, false, false);
+        }
+    }
+
+    fn with_read(&mut self, act: impl FnOnce(&mut World<'a>, usize, bool)) {
+        let reads = self.world.reads.len();
+        if reads > 0 {
+            let at = self.rng.usize(..reads);
+            let fails = self.rng.u8(..) < 6;
+            act(&mut self.world, at, fails);
+        }
+    }
+
+    fn time(&mut self) {
+        let us = match self.rng.u8(..20) {
+            0..8 => self.rng.u64(..1_500),
+            8..15 => self.world.state.next_tick_us().unwrap_or(0).saturating_sub(self.world.now.us),
+            15..18 => self.rng.u64(..30_000),
+            18 => self.rng.u64(..150_000),
+            _ if self.rng.u8(..) < 20 => 301_000_000,
+            _ => 70_000,
+        };
+        self.world.advance(us);
+        self.world.tick();
+    }
+
+    fn status(&mut self) {
+        self.with_session(|player, session| {
+            if player.world.ledger.sessions[session as usize].phase == Phase::Asked {
+                return;
+            }
+            let state = player.presence();
+            let text = player.rng.bool().then(|| "busy with a text".to_owned());
+            player.world.status(session, state, text);
+        });
+    }
+
+    fn watch(&mut self) {
+        let (by, user) = (self.rng.usize(..WATCHERS), self.user());
+        if self.world.watching.is_subscribed(by, user) {
+            self.world.unwatch(by, user);
+        } else {
+            self.world.watch(by, user);
+        }
+    }
+
+    fn purge(&mut self) {
+        let user = self.user();
+        let messages = &self.world.ledger.desks[usize::from(user)].messages;
+        let one = self.rng.bool() && !messages.is_empty();
+        let only = one.then(|| messages[messages.len() - 1 - self.rng.usize(..messages.len().min(8))].seq);
+        self.world.purge(user, only);
+    }
+
+    fn forget(&mut self) {
+        if self.rng.bool() {
+            let (user, dev) = (self.user(), self.rng.u8(..DEVICES as u8));
+            self.world.forget_device(user, dev);
+        } else {
+            self.with_session(|player, session| {
+                if player.world.ledger.sessions[session as usize].phase != Phase::Asked {
+                    player.world.forget_own(session);
+                }
+            });
+        }
+    }
+
+    /// The disk has no time to raise the ceiling, until it has.
+    fn withhold(&mut self) {
+        self.world.ceiling_withheld = !self.world.ceiling_withheld;
+        if self.world.ceiling_withheld {
+            let left = self.world.disk.ceiling.saturating_sub(self.world.now.us);
+            self.world.advance(left.saturating_sub(self.rng.u64(..3)));
+            self.world.tick();
+        }
+    }
+
+    fn corrupt(&mut self) {
+        let user = usize::from(self.user());
+        let inbox = &mut self.world.disk.rooms[user].inbox;
+        if !inbox.is_empty() {
+            let at = self.rng.usize(..inbox.len());
+            inbox[at].corrupt = true;
+            self.world.disk.damaged = true;
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! One owner's state in a world of models: carries its effects out, brings it reports, keeps the time.
+//!
+//! Everything is deterministic. What may happen is a method here; when it happens is up to the schedule.
+
+use std::collections::VecDeque;
+
+use doorstep::clock::Now;
+use doorstep::codes::CloseCode;
+use doorstep::ids::Seq;
+use doorstep::routing::command::Command;
+use doorstep::routing::core::{Core, Settings};
+use doorstep::routing::effect::Effect;
+use doorstep::routing::state::State;
+use doorstep::routing::{User, invariants};
+use doorstep::store::{Boot, StoreState};
+
+use super::cast::{Cast, DEVICES, USERS, addressee, device_no, user_no, who};
+use super::disk::Disk;
+use super::ledger::{Ledger, Phase};
+use super::meetings::{Event, Meetings};
+use super::reports::{Ask, Read};
+use super::trace;
+use super::watching::Watching;
+
+/// Both clocks start here, in microseconds.
+pub const START_US: u64 = 1_000_000_000_000;
+/// How far ahead the ceiling is raised.
+const CEILING_AHEAD_US: u64 = 20_000_000;
+
+pub struct World<'a> {
+    pub cast: &'a Cast,
+    pub settings: Settings,
+    pub state: State,
+    effects: Vec<Effect>,
+    pub disk: Disk,
+    pub ledger: Ledger,
+    pub watching: Watching,
+    pub now: Now,
+    wall_offset_ms: i64,
+    pub reads: Vec<Read>,
+    /// What the commit thread has said and the owner has not heard yet, in order.
+    pub reports: VecDeque<Command>,
+    pub storage: StoreState,
+    pub expiry_paused: bool,
+    started_us: u64,
+    pub ceiling_withheld: bool,
+    pub changes: [u32; USERS],
+    pub appends: [u32; USERS],
+    pub evicted: [bool; USERS],
+    /// Whose record is in memory, and what goes on there, as bits of the table of meetings.
+    here: [bool; USERS],
+    going_on: [u32; USERS],
+    pub drained: u32,
+    /// Operators' questions: asked and answered in this run.
+    pub asked: u32,
+    pub replied: u32,
+    pub meetings: &'a mut Meetings,
+    pub trace: bool,
+    seed: u64,
+    /// The user whom the present command is about.
+    about: Option<u8>,
+}
+
+impl<'a> World<'a> {
+    pub fn new(cast: &'a Cast, settings: Settings, seed: u64, trace: bool, meetings: &'a mut Meetings) -> Self {
+        let now = Now { us: START_US, wall_ms: START_US / 1000 };
+        let mut disk = Disk::new(settings.dedupe_window_us);
+        disk.ceiling = START_US + CEILING_AHEAD_US;
+        let forgetful = settings.dedupe_max < 100;
+        let ledger =
+            Ledger::new(settings.dedupe_window_us, settings.accept_timeout_us, settings.device_expiry_ms, forgetful);
+        let boot = boot(START_US, &disk);
+        Self {
+            state: State::new(Core::new(settings.clone(), &boot, now, seed, cast.metrics.clone())),
+            watching: Watching::new(settings.linger_us),
+            cast,
+            settings,
+            effects: Vec::new(),
+            disk,
+            ledger,
+            now,
+            wall_offset_ms: 0,
+            reads: Vec::new(),
+            reports: VecDeque::new(),
+            storage: StoreState::Ok,
+            expiry_paused: false,
+            started_us: START_US,
+            ceiling_withheld: false,
+            changes: [0; USERS],
+            appends: [0; USERS],
+            evicted: [false; USERS],
+            here: [false; USERS],
+            going_on: [0; USERS],
+            drained: 0,
+            asked: 0,
+            replied: 0,
+            meetings,
+            trace,
+            seed,
+            about: None,
+        }
+    }
+
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            println!("{:>10} {}", self.now.us - START_US, what());
+        }
+    }
+
+    pub fn advance(&mut self, us: u64) {
+        self.now.us += us;
+        self.now.wall_ms = (self.now.us / 1000).saturating_add_signed(self.wall_offset_ms);
+    }
+
+    pub fn step_wall(&mut self, ms: i64) {
+        self.wall_offset_ms += ms;
+        self.advance(0);
+    }
+
+    /// Applies one command, carries out what comes of it, and checks everything there is to check.
+    pub fn apply(&mut self, event: Event, user: Option<u8>, command: Command) {
+        let under_way = match user {
+            Some(user) => self.under_way(user),
+            None => (0..USERS as u8).fold(0, |bits, user| bits | self.under_way(user)),
+        };
+        self.meetings.note(event, under_way);
+        self.about = user;
+        self.state.observe_total_bytes(self.disk.total_bytes);
+        self.note_expiry();
+        if let (Event::Due | Event::Loaded, Some(user), true) = (event, user, self.expiry_runs()) {
+            self.ledger.may_forget(user);
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        self.state.apply(command, self.now, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect);
+        }
+        self.effects = effects;
+        for user in 0..USERS as u8 {
+            self.look_at(user);
+        }
+        self.raise_ceiling();
+        if let Err(broken) = invariants::check(&self.state) {
+            panic!("{broken}");
+        }
+        self.ledger.check_answers(self.now.us);
+    }
+
+    pub fn is_here(&self, user: u8) -> bool {
+        self.here[usize::from(user)]
+    }
+
+    /// What the last command has made of a user.
+    fn look_at(&mut self, user: u8) {
+        let at = usize::from(user);
+        let was_here = std::mem::take(&mut self.here[at]);
+        self.going_on[at] = 0;
+        let Some(here) = self.state.user(&self.cast.users[at]) else {
+            self.evicted[at] |= was_here;
+            return;
+        };
+        self.here[at] = true;
+        // A purge that waited for the record took everything that was there by then.
+        let tail = self.ledger.tail(user);
+        self.ledger.desks[at].purged_upto = self.ledger.desks[at].purged_upto.min(tail);
+        self.going_on[at] = going_on(here);
+        note_devices(&mut self.ledger, user, here, self.disk.poisoned);
+        let info = here.presence.info(&self.cast.users[at]);
+        self.end_detached(user);
+        self.watching.check(user, &info, &self.ledger, self.now);
+    }
+
+    pub fn expiry_runs(&self) -> bool {
+        !self.expiry_paused && self.now.us >= self.started_us + self.settings.expiry_grace_us
+    }
+
+    fn note_expiry(&mut self) {
+        if self.expiry_runs() {
+            self.ledger.expired_upto_ms = self.ledger.expired_upto_ms.max(self.now.wall_ms);
+        }
+    }
+
+    /// Connections that were gone before their session was let in.
+    fn end_detached(&mut self, user: u8) {
+        let gone = |ledger: &Ledger, dev| ledger.live(user, dev).filter(|s| ledger.sessions[*s as usize].detached);
+        // Of several it is not known which was the last.
+        let mut sessions = (0..DEVICES as u8).filter_map(|dev| gone(&self.ledger, dev));
+        let at_once = sessions.all(|session| self.ledger.sessions[session as usize].clean);
+        for dev in 0..DEVICES as u8 {
+            if let Some(session) = gone(&self.ledger, dev) {
+                self.end_session(session, at_once);
+            }
+        }
+    }
+
+    pub fn end_session(&mut self, session: u32, at_once: bool) {
+        let user = self.ledger.session(session).user;
+        let was_live = self.ledger.session(session).phase == Phase::Live;
+        self.ledger.end(session, self.now.wall_ms);
+        let devices = &self.ledger.desks[usize::from(user)].devices;
+        if was_live && devices.iter().all(|dev| dev.session.is_none()) {
+            self.watching.left(user, self.now.us, at_once);
+        }
+    }
+
+    /// The commit thread raises the ceiling when half of it is used.
+    fn raise_ceiling(&mut self) {
+        let half_used = self.disk.ceiling < self.now.us + CEILING_AHEAD_US / 2;
+        if half_used && !self.ceiling_withheld && !self.disk.poisoned {
+            self.disk.ceiling = self.now.us + CEILING_AHEAD_US;
+            self.reports.push_back(Command::Ceiling(Seq(self.disk.ceiling)));
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        if self.trace {
+            self.say(|| format!("    -> {}", trace::describe(&effect)));
+        }
+        match effect {
+            Effect::Welcome(session, welcome) => {
+                let session = who(&session).unwrap_err();
+                self.ledger.welcome(session, &welcome, &self.disk, self.now.wall_ms);
+            }
+            Effect::Deliver(session, delivery) => {
+                let session = who(&session).unwrap_err();
+                let user = self.ledger.session(session).user;
+                self.ledger.meet(user, &delivery.message, self.now.us, &self.disk);
+                self.ledger.deliver(session, &delivery, &self.disk);
+            }
+            Effect::CaughtUp(session, seq) => {
+                self.ledger.caught_up(who(&session).unwrap_err(), seq.0, &self.disk);
+            }
+            Effect::Presence(session, info) => {
+                if let Ok(watcher) = who(&session) {
+                    self.watching.tell(Some(watcher), &info, self.ledger.run);
+                }
+            }
+            Effect::Paint { info, online } => {
+                assert_eq!(online, info.state != doorstep::presence::PresenceState::Offline);
+                self.watching.tell(None, &info, self.ledger.run);
+            }
+            Effect::Close(session, closing) => {
+                let session = who(&session).unwrap_err();
+                let lapsed = closing.code == CloseCode::Internal && closing.reason.starts_with("too far behind");
+                self.end_session(session, !lapsed);
+            }
+            Effect::Answer(sender, answer) => {
+                let no = addressee(&sender, &answer);
+                self.ledger.answer(no, &answer, &self.disk);
+            }
+            Effect::Load(user) => self.load(user_no(&user)),
+            Effect::ReadPage(ask) => self.reads.push(Read { ask: Ask::Page(ask), seen: None }),
+            Effect::ReadSweep { user, job, after, upto } => {
+                let user = user_no(&user);
+                self.reads.push(Read { ask: Ask::Sweep { user, job, after, upto }, seen: None });
+            }
+            Effect::LookUp(key) => self.reads.push(Read { ask: Ask::LookUp(key), seen: None }),
+            Effect::Write(write) => self.write(write),
+            Effect::Cancel(ticket) => ticket.cancel(),
+            Effect::Outstanding { from, waits } => {
+                self.ledger.outstanding[usize::from(user_no(&from))] += if waits { 1 } else { -1 };
+            }
+            Effect::ReplyDone(..) | Effect::ReplyCount(..) => self.replied += 1,
+            Effect::Drained(_) => self.drained += 1,
+            Effect::Error(session, ..) => {
+                // A watch that was turned away.
+                if let (Ok(watcher), Some(user)) = (who(&session), self.about) {
+                    self.watching.subscribe(watcher, user, false);
+                }
+            }
+            Effect::DeliverEphemeral(..) => {}
+        }
+    }
+
+    /// What is going on for a user, in the order of the table of meetings.
+    pub fn under_way(&self, user: u8) -> u32 {
+        let mut bits = [false; super::meetings::UNDER_WAY.len()];
+        for read in self.reads.iter().filter(|read| read.ask.user() == user) {
+            match &read.ask {
+                Ask::Load(_) => bits[0] = true,
+                Ask::Page(_) => bits[1] = true,
+                Ask::Sweep { .. } => bits[2] = true,
+                Ask::LookUp(_) => bits[3] = true,
+            }
+        }
+        bits[5] = self.appends[usize::from(user)] > 0;
+        bits[6] = self.changes[usize::from(user)] > 0;
+        for session in self.ledger.desks[usize::from(user)].devices.iter().filter_map(|dev| dev.session) {
+            for (seq, _) in &self.ledger.sessions[session as usize].in_flight {
+                bits[7] = true;
+                bits[8] |= self.ledger.find(user, *seq).is_some_and(|msg| msg.expires_ms <= self.now.wall_ms);
+            }
+        }
+        bits[12] = self.disk.poisoned;
+        let bits = bits.into_iter().rev().fold(0, |sum, bit| sum << 1 | u32::from(bit));
+        bits | self.going_on[usize::from(user)]
+    }
+
+    /// A new process opens what is on disk.
+    pub fn restart(&mut self, clean: bool) {
+        self.disk.check_no_orphans();
+        let wall_us = self.now.wall_ms * 1000;
+        let floor = if clean { self.now.us + 1 } else { self.disk.ceiling };
+        if !clean {
+            self.disk.crash();
+        }
+        self.now.us = wall_us.max(floor);
+        self.wall_offset_ms = self.now.wall_ms as i64 - (self.now.us / 1000) as i64;
+        self.ledger.crash(&self.disk);
+        self.watching.restart();
+        let boot = boot(floor, &self.disk);
+        self.disk.ceiling = self.disk.ceiling.max(self.now.us + CEILING_AHEAD_US);
+        let core = Core::new(self.settings.clone(), &boot, self.now, self.seed, self.cast.metrics.clone());
+        self.state = State::new(core);
+        self.reads.clear();
+        self.reports.clear();
+        self.reports.push_back(Command::Ceiling(Seq(self.disk.ceiling)));
+        (self.changes, self.appends, self.evicted) = Default::default();
+        (self.here, self.going_on) = Default::default();
+        (self.drained, self.asked, self.replied) = (0, 0, 0);
+        (self.storage, self.expiry_paused, self.started_us) = (StoreState::Ok, false, self.now.us);
+    }
+}
+
+/// What can only be seen in the owner's own books: held appends, devices that come and go, linger.
+fn going_on(here: &User) -> u32 {
+    let held = here.inbox.pending.iter().any(|entry| !entry.submitted && !entry.done);
+    let enrols = here.inbox.devices.iter().any(|device| device.registering);
+    let forgets = here.inbox.devices.iter().any(|device| device.leaving);
+    let lingers = here.presence.linger_until_us.is_some();
+    u32::from(held) << 4 | u32::from(enrols) << 9 | u32::from(forgets) << 10 | u32::from(lingers) << 11
+}
+
+/// Devices that the clock forgets leave without a word; they must have been unseen for long. One that
+/// an operator wanted to be forgotten stays when nobody could do it. What lapsed is seen here first: it
+/// is written down with the next change.
+fn note_devices(ledger: &mut Ledger, user: u8, here: &User, poisoned: bool) {
+    for dev in 0..DEVICES as u8 {
+        let device = here.inbox.devices.iter().find(|device| device_no(&device.name) == dev);
+        let known = &mut ledger.desks[usize::from(user)].devices[usize::from(dev)];
+        let leaves = device.is_none_or(|device| device.leaving);
+        if let Some(device) = device.filter(|device| device.gap) {
+            known.gap_upto = known.gap_upto.max(device.cursor.0);
+        }
+        if leaves && known.registered && !known.forgetting && !(poisoned && device.is_none()) {
+            ledger.check_long_unseen(user, dev);
+            ledger.forgets(user, dev);
+        } else if known.forgetting && device.is_some_and(|device| !device.leaving && !device.registering) {
+            known.forgetting = false;
+        }
+    }
+}
+
+fn boot(floor: u64, disk: &Disk) -> Boot {
+    Boot {
+        floor: Seq(floor),
+        ceiling: Seq(disk.ceiling),
+        maybe_pushed_upto: (disk.unclean_upto > 0).then_some(Seq(disk.unclean_upto)),
+        clock_went_back: false,
+        expiry_paused: false,
+        records_read: 0,
+    }
+}
