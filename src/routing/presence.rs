@@ -133,10 +133,7 @@ impl Presence {
     fn announce(&self, user: &UserId, core: &mut Core) {
         core.metrics.presence_changes.inc();
         let info = self.info(user);
-        // Once the daemon drains, everybody is about to be sent away and will ask afresh: telling all of all
-        // others' leaving would be the last thing they need.
-        let told = if core.draining { 0 } else { self.watchers.len() };
-        for session in self.watchers.values().take(told) {
+        for session in self.watchers.values() {
             core.act(Effect::Presence(session.clone(), info.clone()));
         }
         core.act(Effect::Paint { online: self.is_visible(), info });

@@ -126,6 +126,8 @@ async fn a_failed_sync_poisons_and_what_was_accepted_survives_either_way() {
         assert_eq!(bob.expect("message").await["ephemeral"], true);
         alice.say(json!({"type": "watch", "users": ["bob"]})).await;
         assert_eq!(alice.expect("presence").await["users"][0]["state"], "online");
+        // Bob may be sent away before her, which she would hear.
+        alice.say(json!({"type": "unwatch", "users": ["bob"]})).await;
 
         let error = wait::within("the end", house.running).await.unwrap().unwrap_err();
         assert!(matches!(error, DaemonError::Poisoned), "{error}");

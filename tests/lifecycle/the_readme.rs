@@ -19,7 +19,7 @@ const PORTS_TRIED_MAX: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_readme_works_as_written() {
-    let [start, writing, coming, empty, look] = <[Vec<String>; 5]>::try_from(blocks(README)).unwrap();
+    let [start, writing, coming, empty, look, measure] = <[Vec<String>; 6]>::try_from(blocks(README)).unwrap();
     assert!(start[0].starts_with(START) && start[1].starts_with("cargo test"), "{start:?}");
 
     let mut desk = Desk::open().await;
@@ -47,6 +47,12 @@ async fn every_command_of_the_readme_works_as_written() {
         let bob: serde_json::Value = serde_json::from_str(looks.last().unwrap()).unwrap();
         assert_eq!((&bob["user"], &bob["backlog_messages"]), (&"bob".into(), &0.into()), "{bob}");
     }
+
+    // Not for its figures, so not for as long.
+    let briefly: Vec<String> = measure.iter().map(|line| line.replace("--duration 8s", "--duration 1s")).collect();
+    assert!(briefly != measure, "{measure:?}");
+    let measured = desk.run_all(&briefly).remove(0);
+    assert!(measured.contains("everything accepted arrived, once and in order"), "{measured}");
 }
 
 /// The lines of each `sh` block, in order, without the comments behind them.
