@@ -86,6 +86,12 @@ impl MemoryEngine {
         Gate(self.clone())
     }
 
+    /// Whether a commit waits at a gate: written, and not synced.
+    pub fn holds_a_commit(&self) -> bool {
+        let disk = self.lock();
+        disk.gates > 0 && disk.waiting > 0
+    }
+
     /// Blocks until a commit waits at a gate.
     pub fn wait_for_held_commit(&self) {
         let waiting = self.moved.wait_while(self.lock(), |disk| disk.waiting == 0);
