@@ -92,6 +92,14 @@ impl MemoryEngine {
         disk.gates > 0 && disk.waiting > 0
     }
 
+    /// Whether a commit that puts something into `keyspace` waits at a gate.
+    pub fn holds_commit_of(&self, keyspace: Keyspace) -> bool {
+        let disk = self.lock();
+        let puts = |change: &Change| change.keyspace == keyspace && change.value.is_some();
+        let step_puts = |step: &Step| matches!(step, Step::Commit(changes) if changes.iter().any(puts));
+        disk.gates > 0 && disk.waiting > 0 && disk.unsynced.iter().any(step_puts)
+    }
+
     /// Blocks until a commit waits at a gate.
     pub fn wait_for_held_commit(&self) {
         let waiting = self.moved.wait_while(self.lock(), |disk| disk.waiting == 0);

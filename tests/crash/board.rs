@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::common::wait;
-
 /// Of so many answers the latest are looked at to tell which way messages go just now.
 pub const RECENT: usize = 64;
+/// A round that has not come to where it should crash by then is ended all the same, and tried again.
+const ROUND_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub struct Board {
@@ -73,24 +74,29 @@ impl Board {
         self.sight.lock().unwrap().over
     }
 
-    /// Waits until the round is where `wanted` says, and declares it over in the same moment.
-    pub async fn over_when(&self, what: &str, wanted: impl Fn(&Sight) -> bool) {
+    /// Waits until the round is where `wanted` says, and declares it over in the same moment; so it does when
+    /// the round has not come there in time. Returns what was seen then.
+    pub async fn over_when(&self, wanted: impl Fn(&Sight) -> bool) -> Sight {
         let waiting = async {
             loop {
                 {
                     let mut sight = self.sight.lock().unwrap();
                     if wanted(&sight) {
                         sight.over = true;
-                        return;
+                        return sight.clone();
                     }
                 }
                 self.changed.notified().await;
             }
         };
-        if tokio::time::timeout(wait::PATIENCE, waiting).await.is_err() {
-            panic!("the round never came to {what}: {:?}", self.look());
-        }
+        let reached = tokio::time::timeout(ROUND_MAX, waiting).await;
+        let sight = reached.unwrap_or_else(|_| {
+            let mut sight = self.sight.lock().unwrap();
+            sight.over = true;
+            sight.clone()
+        });
         self.progressed.notify_waiters();
+        sight
     }
 
     /// Waits until the round is where `wanted` says; false when it ended before.

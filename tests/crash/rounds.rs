@@ -167,13 +167,13 @@ impl Stage {
         let senders: JoinSet<Sender> =
             self.senders.drain(..).map(|sender| sender.work(url.clone(), plan.clone(), board.clone())).collect();
         let takeovers = self.rng.u64(..8);
-        board.over_when(&format!("{phase:?}"), |sight| phase.is_reached(sight, takeovers)).await;
+        let sight = board.over_when(|sight| phase.is_reached(sight, takeovers)).await;
         let age = began.elapsed();
         victim.crash(phase, &mut self.rng).await;
         self.senders = join(senders).await;
         let cuts = join(devices).await;
         let unanswered = self.senders.iter().map(Sender::unanswered).sum();
-        let ends = ends(&board.look(), &cuts);
+        let ends = ends(&sight, &cuts);
         println!("round {number}, {phase:?}: crashed at {age:.1?} with {unanswered} sends unanswered, in {ends:?}");
         (unanswered, ends)
     }
