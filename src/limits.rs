@@ -12,11 +12,15 @@ pub const MESSAGE_ID_BYTES_MAX: usize = 64;
 pub const STATUS_TEXT_CHARS_MAX: usize = 140;
 /// Users in one `watch` or `unwatch` frame, and in one `presence` frame.
 pub const WATCH_USERS_MAX: usize = 256;
-/// What a message may cost beside its body in a frame, in bytes: both names escaped at worst
+/// What a message may cost beside its body in a frame, in bytes: a name escaped at worst
 /// six to one, the id, the numbers and the field names.
 pub const ENVELOPE_BYTES_MAX: usize = 6 * USER_BYTES_MAX + MESSAGE_ID_BYTES_MAX + 256;
-/// Commands an owner takes from its mailbox at once.
+/// Commands that a session hands to an owner at once: a batch.
 pub const BATCH_COMMANDS_MAX: usize = 256;
+/// Batches that an owner takes from its mailbox at once.
+pub const BATCHES_MAX: usize = 256;
+/// Files that the store keeps open for reading; more are opened when they are read.
+pub const STORE_FILES_MAX: usize = 256;
 /// Levels of JSON nesting in a frame, the frame itself included.
 pub const JSON_DEPTH_MAX: usize = 127;
 

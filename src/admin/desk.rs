@@ -96,6 +96,13 @@ impl Clerk {
         tokio::time::timeout(COMMAND_WAIT, told).await.unwrap_or_else(|_| Err(Problem::no_answer()))
     }
 
+    /// Hands an owner something that has no answer; waits for room in its mailbox.
+    pub(super) async fn notify(&self, shard: usize, command: Command) -> Result<(), Problem> {
+        let sent = self.desk.router.send(shard, smallvec::smallvec![command]);
+        let sent = tokio::time::timeout(COMMAND_WAIT, sent).await.map_err(|_| Problem::no_answer())?;
+        Ok(sent?)
+    }
+
     /// Asks one owner.
     pub(super) async fn query<T>(
         &self,

@@ -126,7 +126,7 @@ impl Clerk {
         // already over rather than hiding one that holds.
         let was_paused = self.desk.expiry_paused.swap(false, Ordering::Relaxed);
         for shard in 0..self.desk.router.shards() {
-            self.desk.router.send(shard, smallvec::smallvec![Command::PauseExpiry(false)]).await?;
+            self.notify(shard, Command::PauseExpiry(false)).await?;
         }
         tracing::info!(was_paused, "expiry resumed by an operator");
         json(&json!({ "was_paused": was_paused, "expiry_paused": false }))

@@ -118,6 +118,8 @@ sections! {
         pending_append_bytes: u64 = Bytes(KIB..=TIB);
         /// Commands that may wait for one user's record to be loaded.
         load_queue: usize = Count(1..=MILLION);
+        /// Users in memory, over all shards; what needs one more is refused.
+        users_in_memory: usize = Count(1000..=1000 * MILLION);
         /// An idle user's record leaves memory after this long.
         evict_after: Duration = Span(MS..=30 * DAY);
     }

@@ -41,6 +41,8 @@ struct Admitted {
 #[derive(Debug, Clone, Copy)]
 enum Impatience {
     TooSlow,
+    /// The owner has no time for it.
+    Crowded,
     Evicted,
     Draining,
     /// The peer cannot be written to.
@@ -114,7 +116,7 @@ async fn let_in(
     let greeting = match patience.wait(handshake::greeting(shared, &mut socket, bearer)).await {
         Ok(Ok(greeting)) => greeting,
         Ok(Err(closing)) => return Err(refuse_hello(outbox, closing)),
-        Err(impatience) => return Err(cut_hello(outbox, impatience)),
+        Err(impatience) => return Err(cut_hello(shared, outbox, impatience)),
     };
     let user = &greeting.identity.user;
     let Some(user_place) = shared.users.enter(user, connections_max(shared)) else {
@@ -124,8 +126,10 @@ async fn let_in(
     outbox.set_expires_ms(greeting.identity.expiry.map(|expiry| expiry.at_ms));
     match patience.wait(shared.desk.router.ask(user, attach(shared, &greeting, outbox, peer))).await {
         Ok(Ok(())) => {}
-        Ok(Err(_gone)) => return Err(cut_hello(outbox, Impatience::Draining)),
-        Err(impatience) => return Err(cut_hello(outbox, impatience)),
+        Ok(Err(_gone)) => return Err(cut_hello(shared, outbox, Impatience::Draining)),
+        // It did say hello; it is we who are too slow.
+        Err(Impatience::TooSlow) => return Err(cut_hello(shared, outbox, Impatience::Crowded)),
+        Err(impatience) => return Err(cut_hello(shared, outbox, impatience)),
     }
     tracing::debug!(%peer, session = %outbox.id(), %user, device = %greeting.device, "session attached");
     let inbound = Inbound::new(shared.clone(), outbox.clone(), greeting.identity, greeting.device);
@@ -153,15 +157,16 @@ fn attach(shared: &Shared, greeting: &Greeting, outbox: &Arc<Outbox>, peer: Sock
 }
 
 impl Patience {
-    /// Waits for a step of the handshake, and writes what it has to say meanwhile.
+    /// Waits for a step of the handshake, and writes what it has to say meanwhile. The ends are looked at before
+    /// the step: a client that sends faster than it is read would keep the step going for ever.
     async fn wait<T>(&mut self, step: impl Future<Output = T>) -> Result<T, Impatience> {
         tokio::select! {
             biased;
             _broken = self.writer.pump() => Err(Impatience::Gone),
-            done = step => Ok(done),
             () = self.place.evicted() => Err(Impatience::Evicted),
             () = self.daemon.reached(Phase::Draining) => Err(Impatience::Draining),
             () = tokio::time::sleep_until(self.until) => Err(Impatience::TooSlow),
+            done = step => Ok(done),
         }
     }
 }
@@ -177,7 +182,7 @@ fn refuse_upgrade(outbox: &Outbox, no_upgrade: NoUpgrade) -> Refused {
 fn cut_upgrade(outbox: &Outbox, impatience: Impatience) -> Refused {
     let status = match impatience {
         Impatience::TooSlow => Some(StatusCode::REQUEST_TIMEOUT),
-        Impatience::Evicted | Impatience::Draining => Some(StatusCode::SERVICE_UNAVAILABLE),
+        Impatience::Crowded | Impatience::Evicted | Impatience::Draining => Some(StatusCode::SERVICE_UNAVAILABLE),
         Impatience::Gone => None,
     };
     if let Some(status) = status {
@@ -195,14 +200,13 @@ fn refuse_hello(outbox: &Outbox, closing: Option<Closing>) -> Refused {
     Refused::Told
 }
 
-fn cut_hello(outbox: &Outbox, impatience: Impatience) -> Refused {
+fn cut_hello(shared: &Shared, outbox: &Outbox, impatience: Impatience) -> Refused {
+    let too_many = |reason| Closing { retry_after_ms: Some(OVERFLOW_RETRY_MS), ..closing(CloseCode::TooMany, reason) };
     let closing = match impatience {
         Impatience::TooSlow => Some(closing(CloseCode::Silent, "hello did not come in time")),
-        Impatience::Evicted => Some(Closing {
-            retry_after_ms: Some(OVERFLOW_RETRY_MS),
-            ..closing(CloseCode::TooMany, "too many connections are waiting to say hello")
-        }),
-        Impatience::Draining => Some(closing(CloseCode::Restarting, "the router is shutting down")),
+        Impatience::Crowded => Some(too_many("too much is going on for this user")),
+        Impatience::Evicted => Some(too_many("too many connections are waiting to say hello")),
+        Impatience::Draining => Some(shared.restarting()),
         Impatience::Gone => None,
     };
     refuse_hello(outbox, closing);

@@ -179,7 +179,7 @@ fn origin_allowed(config: &Config, headers: &HeaderMap) -> bool {
         // Without tokens any page that a person on this machine opens could speak in anyone's name.
         Auth::None if allowed.is_empty() => is_loopback(origin),
         Auth::Jwt(_) if allowed.is_empty() => true,
-        _ => allowed.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)),
+        _ => allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)),
     }
 }
 
@@ -208,7 +208,11 @@ fn refusal(status: StatusCode, body: &str) -> ErrorResponse {
 /// The response to what is no upgrade request, or comes too late or at a bad time.
 pub fn plain_response(status: StatusCode) -> String {
     let body = status.canonical_reason().unwrap_or("refused").to_lowercase();
-    let upgrade = if status == StatusCode::UPGRADE_REQUIRED { "upgrade: websocket\r\n" } else { "" };
+    let upgrade = match status {
+        StatusCode::UPGRADE_REQUIRED => "upgrade: websocket\r\nsec-websocket-version: 13\r\n",
+        StatusCode::METHOD_NOT_ALLOWED => "allow: GET\r\n",
+        _ => "",
+    };
     format!(
         "HTTP/1.1 {status}\r\n{upgrade}connection: close\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}\n",
         body.len() + 1

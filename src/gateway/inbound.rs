@@ -211,6 +211,10 @@ impl Inbound {
         if text.as_deref().is_some_and(|text| text.chars().count() > STATUS_TEXT_CHARS_MAX) {
             return self.error(Code::BadRequest, "text has more than 140 characters", "status");
         }
+        if !self.shared.rates.may_change_status(&self.identity.user) {
+            self.shared.desk.metrics.rate_limited.inc();
+            return self.error(Code::RateLimited, "too many changes of status a second", "status");
+        }
         let (user, session) = (self.identity.user.clone(), self.outbox.id());
         self.command(self.home, Command::Status { user, session, state, text });
     }
@@ -218,7 +222,7 @@ impl Inbound {
     /// All of it or nothing: a snapshot with holes would be taken for the whole.
     fn watch(&mut self, names: &[String]) {
         let Some(users) = self.users(names, "watch") else { return };
-        if !self.rate.may_watch(users.len()) {
+        if !self.shared.rates.may_watch(&self.identity.user, users.len()) {
             return self.error(Code::RateLimited, "too many users a second", "watch");
         }
         if !users.iter().all(|user| self.identity.watch.allow(user)) {

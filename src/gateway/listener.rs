@@ -14,13 +14,15 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 
 use super::{GatewayError, Shared, connection, handshake};
+use crate::limits::STORE_FILES_MAX;
 use crate::metrics::Metrics;
 use crate::shutdown::Phase;
 
 /// Connections that the kernel may hold for us.
 const BACKLOG: u32 = 4096;
-/// Descriptors for everything that is no connection: refusals, the store, the admin socket, logs.
-const OTHER_DESCRIPTORS: u64 = 64;
+/// Descriptors for everything that is no connection: the store's tables and journals, the admin socket,
+/// refusals, logs. A store that finds none left fails for good, so clients must leave it these.
+const OTHER_DESCRIPTORS: u64 = 512;
 /// Pause after a failed accept: doubled from the first to the second while it goes on failing.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -30,7 +32,7 @@ const REFUSAL_WAIT: Duration = Duration::from_secs(1);
 /// How often rates of users who no longer send are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-const _: () = assert!(OTHER_DESCRIPTORS > REFUSALS_MAX as u64);
+const _: () = assert!(OTHER_DESCRIPTORS > (STORE_FILES_MAX + REFUSALS_MAX) as u64 + 128);
 
 /// # Errors
 /// The address cannot be had; says which.
@@ -47,19 +49,28 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
     })
 }
 
-/// Raises the soft limit of open files as far as it may be, and warns when that is not enough.
-pub fn check_descriptors(max_connections: usize) {
+/// Raises the soft limit of open files as far as it may be, and returns how many connections it is enough for:
+/// `max_connections`, or fewer with a warning.
+pub fn connections_within_descriptors(max_connections: usize) -> usize {
     let wanted = max_connections as u64 + OTHER_DESCRIPTORS;
     let limit = getrlimit(Resource::Nofile);
-    let enough = |current: Option<u64>| current.is_none_or(|current| current >= wanted);
-    if enough(limit.current) {
-        return;
+    if limit.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        // What came of it is seen by looking again.
+        let _refused = setrlimit(Resource::Nofile, raised).is_err();
     }
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if setrlimit(Resource::Nofile, raised).is_err() || !enough(limit.maximum) {
-        let limit = getrlimit(Resource::Nofile).current;
-        tracing::warn!(limit, wanted, "the limit of open files is below what limits.max_connections needs");
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let connections = connections_within(limit, max_connections);
+    if connections < max_connections {
+        tracing::warn!(limit, wanted, connections, "too few open files are allowed for limits.max_connections");
     }
+    connections
+}
+
+/// Half of a limit is the least that clients get, or nobody could come in where it is very low.
+fn connections_within(limit: u64, max_connections: usize) -> usize {
+    let room = limit.saturating_sub(OTHER_DESCRIPTORS).max(limit / 2);
+    max_connections.min(usize::try_from(room).unwrap_or(usize::MAX))
 }
 
 /// Accepts until the daemon drains, then waits until the last session has ended and the daemon closes.
@@ -100,9 +111,9 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, connections: &mut 
 fn admit(shared: &Arc<Shared>, connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr) {
     while connections.try_join_next().is_some() {}
     // Full, but of what? A connection that has not said hello makes room for one that may.
-    if connections.len() >= shared.config.limits.max_connections && !shared.handshakes.evict_oldest() {
+    if connections.len() >= shared.max_connections && !shared.handshakes.evict_oldest() {
         shared.desk.metrics.connects_refused.inc();
-        tracing::debug!(%peer, "connection refused: limits.max_connections reached");
+        tracing::debug!(%peer, "connection refused: no more may be open");
         return refuse(stream, shared);
     }
     shared.desk.metrics.connects.inc();
@@ -161,5 +172,18 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.connections.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_keeps_its_descriptors_when_too_few_are_allowed() {
+        assert_eq!(connections_within(u64::MAX, 10_000), 10_000);
+        assert_eq!(connections_within(10_000 + OTHER_DESCRIPTORS, 10_000), 10_000);
+        assert_eq!(connections_within(10_000, 10_000), 10_000 - OTHER_DESCRIPTORS as usize);
+        assert_eq!(connections_within(256, 10_000), 128);
     }
 }

@@ -82,10 +82,22 @@ struct Shared {
     bounds: Arc<outbox::Bounds>,
     rates: pace::Rates,
     users: Arc<pace::Users>,
+    /// Open at once, handshakes included.
+    max_connections: usize,
     handshakes: Arc<pace::Handshakes>,
     /// Turns to be told that the house is full.
     refusals: Arc<Semaphore>,
     shutdown: shutdown::Listener,
+}
+
+impl Shared {
+    /// What a session is closed with when the daemon ends and its owner did not see to it. Clients come back
+    /// spread over some time, so that they do not all come at once.
+    fn restarting(&self) -> Closing {
+        let spread_ms = self.config.shutdown.reconnect_spread.as_millis() as u64;
+        let retry_after_ms = Some(fastrand::u64(0..=spread_ms));
+        Closing { retry_after_ms, ..closing(CloseCode::Restarting, "the router is shutting down") }
+    }
 }
 
 impl Gateway {
@@ -96,18 +108,18 @@ impl Gateway {
     /// A key that cannot be used, or an address that cannot be had.
     pub fn bind(config: Arc<Config>, desk: Desk, shutdown: shutdown::Listener) -> Result<Self, GatewayError> {
         let address = config.gateway.listen;
-        if matches!(config.auth, Auth::None) && !address.ip().is_loopback() {
+        if matches!(config.auth, Auth::None) && !address.ip().to_canonical().is_loopback() {
             return Err(GatewayError::OpenToAll { address });
         }
         let auth = auth::Authenticator::new(&config.auth)?;
         let listener = listener::bind(address)?;
         let local_addr = listener.local_addr().map_err(|source| GatewayError::Listen { address, source })?;
-        listener::check_descriptors(config.limits.max_connections);
         let shared = Shared {
             auth,
             bounds: Arc::new(outbox::Bounds::new(&config)),
             rates: pace::Rates::new(&config.limits, config.presence.max_watched),
             users: Arc::default(),
+            max_connections: listener::connections_within_descriptors(config.limits.max_connections),
             handshakes: pace::Handshakes::new(config.limits.max_handshakes),
             refusals: Arc::new(Semaphore::new(listener::REFUSALS_MAX)),
             config,

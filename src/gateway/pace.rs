@@ -17,31 +17,29 @@ use crate::limits::WATCH_USERS_MAX;
 
 /// Tokens a session may show a second.
 const TOKENS_PER_SECOND: u32 = 5;
+/// Status frames a second of one user.
+const STATUSES_PER_SECOND: u32 = 20;
 
-/// Rates of sends, per user and as a mould for sessions.
+/// Rates of users, and a mould for those of sessions. What costs others much is counted by user, or a new
+/// session would begin with a new share of it.
 pub struct Rates {
     session: Quota,
-    names: Quota,
-    users: DefaultKeyedRateLimiter<UserId>,
+    sends: DefaultKeyedRateLimiter<UserId>,
+    /// Names that a user asks to watch: each may cost an owner a read of the store, and a record in memory.
+    names: DefaultKeyedRateLimiter<UserId>,
+    /// Changes of status: each may have to be told to every watcher.
+    statuses: DefaultKeyedRateLimiter<UserId>,
     clock: DefaultClock,
 }
 
 /// One session's own rates.
 pub struct SessionRate {
     sends: DefaultDirectRateLimiter,
-    /// Names that it asks to watch: each may cost the owner a read of the store.
-    names: DefaultDirectRateLimiter,
     /// Tokens that it shows: each costs the checking of a signature.
     tokens: DefaultDirectRateLimiter,
 }
 
 impl SessionRate {
-    /// Counts names to watch; false when it is too fast.
-    pub fn may_watch(&self, names: usize) -> bool {
-        let names = NonZeroU32::new(names as u32);
-        names.is_none_or(|names| matches!(self.names.check_n(names), Ok(Ok(()))))
-    }
-
     /// Counts one token; false when it is too fast.
     pub fn may_renew(&self) -> bool {
         self.tokens.check().is_ok()
@@ -49,13 +47,14 @@ impl SessionRate {
 }
 
 impl Rates {
-    /// `max_watched` names may be watched at once, and as many again every second.
+    /// A user may ask to watch `max_watched` names at once, and as many again every second.
     pub fn new(limits: &Limits, max_watched: usize) -> Self {
         let names = max_watched.clamp(WATCH_USERS_MAX, u32::MAX as usize) as u32;
         Self {
-            names: per_second(names),
             session: per_second(limits.sends_per_second_per_session),
-            users: RateLimiter::keyed(per_second(limits.sends_per_second_per_user)),
+            sends: RateLimiter::keyed(per_second(limits.sends_per_second_per_user)),
+            names: RateLimiter::keyed(per_second(names)),
+            statuses: RateLimiter::keyed(per_second(STATUSES_PER_SECOND)),
             clock: DefaultClock::default(),
         }
     }
@@ -63,7 +62,6 @@ impl Rates {
     pub fn session(&self) -> SessionRate {
         SessionRate {
             sends: RateLimiter::direct(self.session),
-            names: RateLimiter::direct(self.names),
             tokens: RateLimiter::direct(per_second(TOKENS_PER_SECOND)),
         }
     }
@@ -74,13 +72,26 @@ impl Rates {
     /// Too fast: how long to wait, in milliseconds.
     pub fn check(&self, session: &SessionRate, user: &UserId) -> Result<(), u64> {
         // The session first: what it is refused does not use up the share of the user's other sessions.
-        let checked = session.sends.check().and_then(|()| self.users.check_key(user));
+        let checked = session.sends.check().and_then(|()| self.sends.check_key(user));
         checked.map_err(|not_until| not_until.wait_time_from(self.clock.now()).as_millis() as u64 + 1)
     }
 
-    /// Forgets users who have not sent for so long that their rate is as good as new.
+    /// Counts names to watch; false when it is too fast.
+    pub fn may_watch(&self, user: &UserId, names: usize) -> bool {
+        let names = NonZeroU32::new(names as u32);
+        names.is_none_or(|names| matches!(self.names.check_key_n(user, names), Ok(Ok(()))))
+    }
+
+    /// Counts one change of status; false when it is too fast.
+    pub fn may_change_status(&self, user: &UserId) -> bool {
+        self.statuses.check_key(user).is_ok()
+    }
+
+    /// Forgets users who have asked for nothing for so long that their rate is as good as new.
     pub fn sweep(&self) {
-        self.users.retain_recent();
+        for rate in [&self.sends, &self.names, &self.statuses] {
+            rate.retain_recent();
+        }
     }
 }
 
@@ -233,5 +244,14 @@ mod tests {
         assert_eq!(passed, 1, "what the first session was refused cost the second nothing");
         let wait_ms = rates.check(&two, &bob).unwrap_err();
         assert!((1..=1001).contains(&wait_ms), "{wait_ms}");
+    }
+
+    #[test]
+    fn a_new_session_brings_no_new_share_of_what_costs_others_much() {
+        let rates = Rates::new(&crate::gateway::testing::config().limits, 1000);
+        let (bob, carol) = (user("bob"), user("carol"));
+        assert!(rates.may_watch(&bob, 1000) && !rates.may_watch(&bob, 256) && rates.may_watch(&carol, 256));
+        let changed = (0..1000).filter(|_| rates.may_change_status(&bob)).count();
+        assert!((20..1000).contains(&changed) && rates.may_change_status(&carol), "{changed}");
     }
 }

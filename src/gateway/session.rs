@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
+use tokio::task::unconstrained;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::handshake::{Socket, read_error};
@@ -22,7 +23,7 @@ use super::{Shared, closing};
 use crate::codes::CloseCode;
 use crate::limits::BATCH_COMMANDS_MAX;
 use crate::routing::router::{Batch, Gone};
-use crate::routing::session_handle::{Closing, SessionHandle};
+use crate::routing::session_handle::SessionHandle;
 use crate::shutdown::Phase;
 
 /// Bytes of frames read before their commands are sent on.
@@ -84,30 +85,36 @@ impl Session {
         let mut daemon = self.shared.shutdown.clone();
         let mut daemon_closes = pin!(daemon.reached(Phase::Closing).fuse());
         loop {
-            // In this order: what can be written leaves first, and what was heard counts before the timer.
+            // In this order: what can be written leaves first, and what was heard counts before the timer. A
+            // client that sends faster than it is read may use up all that the task may do in one go, so
+            // what comes after reading is not bound by that.
             let event = tokio::select! {
                 biased;
                 _ended = self.writer.pump() => Event::Over,
                 client = poll_fn(|cx| poll_read(&mut self.socket, &mut self.inbound, &self.outbox, cx)) => Event::Read(client),
-                () = &mut daemon_closes => Event::DaemonCloses,
-                () = &mut timer => Event::Timer,
+                () = unconstrained(&mut daemon_closes) => Event::DaemonCloses,
+                () = unconstrained(&mut timer) => Event::Timer,
             };
+            if self.socket.get_mut().take_heard() {
+                vitals.heard(Instant::now());
+            }
             match event {
                 Event::Over => return false,
                 Event::Read(client) => {
                     vitals.set_token_ends(self.token_ends());
                     if self.dispatch().await.is_err() {
-                        self.outbox.close(closing(CloseCode::Restarting, "the router is shutting down"));
+                        self.outbox.close(self.shared.restarting());
                     }
                     if let Client::Left { clean } = client {
                         return clean;
                     }
+                    // With more to read every time the timer would never have its turn.
+                    if vitals.due() <= Instant::now() {
+                        self.examine(&mut vitals);
+                    }
                 }
                 Event::DaemonCloses => vitals.leave_by(Instant::now() + GOODBYE_WAIT),
                 Event::Timer => self.examine(&mut vitals),
-            }
-            if self.socket.get_mut().take_heard() {
-                vitals.heard(Instant::now());
             }
             let due = vitals.due().into();
             // Hearing something moves the time on, and is no reason to touch the timer: it will look again.
@@ -127,14 +134,8 @@ impl Session {
             }
             Sign::Silent => self.outbox.close(closing(CloseCode::Silent, "no sign of life")),
             Sign::TokenEnded => self.outbox.close(closing(CloseCode::NotAuthenticated, "the token has expired")),
-            Sign::LeftBehind => self.outbox.close(self.restarting()),
+            Sign::LeftBehind => self.outbox.close(self.shared.restarting()),
         }
-    }
-
-    fn restarting(&self) -> Closing {
-        let spread_ms = self.shared.config.shutdown.reconnect_spread.as_millis() as u64;
-        let retry_after_ms = Some(fastrand::u64(0..=spread_ms));
-        Closing { retry_after_ms, ..closing(CloseCode::Restarting, "the router is shutting down") }
     }
 
     fn token_ends(&self) -> Option<Instant> {

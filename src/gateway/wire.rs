@@ -149,6 +149,8 @@ impl Writer {
         let mut scratch = [0; 256];
         loop {
             self.half.as_ref().readable().await?;
+            // With always something to read this would never let go of the thread, and no timer could end it.
+            tokio::task::consume_budget().await;
             match self.half.as_ref().try_read(&mut scratch) {
                 Ok(0) => return Ok(()),
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),

@@ -81,8 +81,8 @@ pub struct FrameError {
     /// `BadRequest` or `UnknownType`.
     pub code: Code,
     pub reason: String,
-    /// There for every `send`, so that it is answered with `rejected` instead of `error`: its `id` and
-    /// `to`, each where it was a readable string no longer than such a name may be.
+    /// There for every `send`: its `id` and `to`, each where it was a readable string no longer than such a
+    /// name may be. With an `id` it is answered with `rejected` instead of `error`.
     pub send: Option<(Option<String>, Option<String>)>,
     /// The `type` it was about, for `error.ref`; cut short if it is unreasonably long.
     pub reference: Option<String>,

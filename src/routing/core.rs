@@ -47,6 +47,7 @@ pub struct Settings {
     pub pending_appends: usize,
     pub pending_append_bytes: u64,
     pub load_queue: usize,
+    pub users: usize,
     pub dedupe_window_us: u64,
     pub dedupe_max: usize,
 }
@@ -71,6 +72,7 @@ impl Settings {
             pending_appends: config.routing.pending_appends,
             pending_append_bytes: config.routing.pending_append_bytes,
             load_queue: config.routing.load_queue,
+            users: (config.routing.users_in_memory / config.routing.shards.max(1)).max(1),
             dedupe_window_us: us(config.queue.dedupe_window),
             dedupe_max: (config.queue.dedupe_max / config.routing.shards.max(1)).max(1),
         }

@@ -79,7 +79,8 @@ pub fn turn_away(command: Command, core: &mut Core) {
             close(&attach.session, CloseCode::TooMany, "too much is going on for this user", core)
         }
         Command::Watch { session, .. } => {
-            core.act(Effect::Error(session, Code::Overloaded, "too much is going on for a watched user"));
+            // The session could not tell which of its users it is. It is to come back and ask afresh.
+            close(&session, CloseCode::TooMany, "a watched user could not be looked up", core);
         }
         Command::ForgetDevice { reply, .. } | Command::Kick { reply, .. } => {
             core.act(Effect::ReplyDone(reply, Err(NotDone::Busy)));

@@ -17,10 +17,14 @@ use super::router::{Batch, Router};
 use super::session_handle::Sender;
 use super::state::State;
 use crate::clock::Clock;
-use crate::limits::BATCH_COMMANDS_MAX;
+use crate::limits::BATCHES_MAX;
 use crate::store::reader::Reader;
 use crate::store::writer::Writer;
 use crate::store::{DeadReason, Op, What, Write};
+
+/// Effects that may wait to be carried out, but for those of one command: what a user does may concern
+/// thousands of watchers.
+const EFFECTS_MAX: usize = 4096;
 
 /// What an owner acts on.
 #[derive(Clone)]
@@ -68,7 +72,7 @@ impl Shard {
 
     /// Serves until every handle on the mailbox is gone or the task is aborted.
     pub async fn run(mut self) {
-        let mut batches = Vec::with_capacity(BATCH_COMMANDS_MAX);
+        let mut batches = Vec::with_capacity(BATCHES_MAX);
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         loop {
@@ -76,7 +80,7 @@ impl Shard {
             tokio::select! {
                 biased;
                 Some(query) = self.mail.queries.recv() => self.answer(query),
-                taken = self.mail.batches.recv_many(&mut batches, BATCH_COMMANDS_MAX) => {
+                taken = self.mail.batches.recv_many(&mut batches, BATCHES_MAX) => {
                     if taken == 0 {
                         return;
                     }
@@ -103,7 +107,15 @@ impl Shard {
         self.state.observe_total_bytes(self.world.reader.totals().1);
         for command in commands {
             self.state.apply(command, now, &mut self.effects);
+            if self.effects.len() >= EFFECTS_MAX {
+                self.carry_out_all();
+            }
         }
+        self.carry_out_all();
+    }
+
+    /// Does what was decided so far.
+    fn carry_out_all(&mut self) {
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             self.carry_out(effect);

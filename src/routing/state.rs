@@ -99,10 +99,11 @@ impl State {
 
     fn for_user(&mut self, command: Command) {
         let Some(user) = about(&command).cloned() else { return };
+        let full = self.is_full();
         match self.users.get_mut(&user) {
             Some(Slot::Here(here)) => here.handle(command, &mut self.core),
             Some(Slot::Loading(line)) => line.push(command, &mut self.core),
-            None if loads(&command) && self.loading >= LOADS_MAX => turn_away(command, &mut self.core),
+            None if loads(&command) && full => turn_away(command, &mut self.core),
             None if loads(&command) => {
                 let mut line = Line::default();
                 line.push(command, &mut self.core);
@@ -113,6 +114,11 @@ impl State {
             }
             None => absent(command, &mut self.core),
         }
+    }
+
+    /// No further record may be asked for.
+    fn is_full(&self) -> bool {
+        self.loading >= LOADS_MAX || self.users.len() >= self.core.settings.users
     }
 
     fn loaded(&mut self, name: &UserId, result: Result<LoadedUser, StoreError>) {

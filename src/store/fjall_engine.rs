@@ -13,6 +13,7 @@ use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable};
 use super::StoreError;
 use super::engine::{Change, Engine, KeyRange, Keyspace, Order, Visitor};
 use super::journal::{self, JournalError};
+use crate::limits::STORE_FILES_MAX;
 
 /// What one keyspace gathers in memory before it writes a table. Small, because up to five of these
 /// per busy keyspace can be in memory at once, and all of it is replayed after a crash.
@@ -44,6 +45,7 @@ impl FjallEngine {
         let refused = |error: fjall::Error| opening(path, error);
         let database = Database::builder(path)
             .cache_size(cache_bytes)
+            .max_cached_files(Some(STORE_FILES_MAX))
             .max_journaling_size(JOURNALS_BYTES_MAX)
             .worker_threads(WORKER_THREADS)
             .manual_journal_persist(true)

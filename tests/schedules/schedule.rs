@@ -115,6 +115,7 @@ fn settings(rng: &mut Rng) -> Settings {
         pending_appends: if rng.u8(..) < 30 { 4 } else { 100 },
         pending_append_bytes: 100_000,
         load_queue: rng.usize(2..20),
+        users: 1_000,
         dedupe_window_us: if rng.u8(..) < 60 { 100_000 } else { 1_000_000_000 },
         dedupe_max: if rng.u8(..) < 40 { 3 } else { 1_000 },
     }

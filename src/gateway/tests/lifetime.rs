@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WireCode;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
@@ -220,5 +220,22 @@ async fn the_last_pong_of_a_full_batch_is_not_left_behind() {
     for n in 0..BATCH_COMMANDS_MAX as u64 {
         let Some(Message::Pong(payload)) = bob.message().await else { panic!("no pong") };
         assert_eq!(payload[..], n.to_be_bytes()[6..]);
+    }
+}
+
+/// A frame that takes longer than two heartbeats to send is life all the same; the pong has to queue behind it.
+#[tokio::test]
+async fn a_part_of_a_frame_after_the_ping_is_a_sign_of_life() {
+    let mut config = config();
+    config.gateway.heartbeat = Duration::from_millis(100);
+    let mut house = open(config);
+    let (mut slow, _session) = house.enter("slow").await;
+    for _ in 0..3 {
+        let mut header = [0; 2];
+        soon("a ping", slow.socket.get_mut().read_exact(&mut header)).await.unwrap();
+        assert_eq!(header, [0x89, 0], "a ping without payload, and no close");
+        // The first byte of a frame, and then, one by one, of its masked body.
+        let byte = if header[1] == 0 { 0x81 } else { 0 };
+        soon("room to write", slow.socket.get_mut().write_all(&[byte])).await.unwrap();
     }
 }

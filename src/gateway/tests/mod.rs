@@ -2,6 +2,7 @@
 
 mod bounds;
 mod entrance;
+mod floods;
 mod frames;
 mod lifetime;
 mod tokens;
