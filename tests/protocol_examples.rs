@@ -1,7 +1,8 @@
 //! Goal: the published protocol, the schemas, the reader and the writers all speak the same language.
 //! Method: every example in `proto-docs/protocol.md` and every frame that the writers make (from random but
 //! reproducible contents) goes through its schema and back through the reader of the other side; random damage
-//! must only ever be refused. A failing seed is printed; `DOORSTEP_SEED=<seed>` replays it.
+//! must only ever be refused. A failing seed is printed; with `DOORSTEP_SEED=<seed>` every random test makes the
+//! one round of that seed and no other.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "the seed of a failing run has to be seen")]

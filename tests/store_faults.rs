@@ -357,7 +357,7 @@ fn dedupe_forgets_whole_windows_at_a_time() {
 }
 
 /// Random work, random power cuts: what was reported is there, what was removed is not, and the
-/// totals agree with what is there. Replay a failure with DOORSTEP_SEED.
+/// totals agree with what is there. The seed is printed; `DOORSTEP_SEED=<seed>` draws the same again.
 #[test]
 fn random_power_cuts_lose_nothing_that_was_reported() {
     let seed =

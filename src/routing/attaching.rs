@@ -16,7 +16,7 @@ use super::session_handle::{Closing, Session, Welcome};
 use super::timers::Kind;
 use super::user::{After, User};
 use crate::codes::CloseCode;
-use crate::ids::{Seq, SessionId};
+use crate::ids::SessionId;
 use crate::presence::PresenceState;
 use crate::store::StoreState;
 
@@ -88,7 +88,8 @@ impl User {
         }
         // What the last device leaves behind when it is forgotten is for the next one.
         let first = self.inbox.devices.iter().all(|device| device.leaving);
-        let (cursor, done) = if first { (Seq::ZERO, self.inbox.base) } else { (self.inbox.last, self.inbox.tally) };
+        let (cursor, done) =
+            if first { (self.given_up_upto(), self.inbox.base) } else { (self.inbox.last, self.inbox.tally) };
         let mut device = Device::new(attach.device.clone(), cursor, done, core.now.wall_ms);
         self.outgoing.after.push(After::Registered(attach.device.clone()));
         device.waiting = Some(attach);

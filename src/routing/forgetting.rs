@@ -77,6 +77,16 @@ impl User {
         self.enqueue(Work::Forget { device, upto, tail, dropped: false, then }, core);
     }
 
+    /// While every device is being forgotten: what is left of the inbox for the next one begins above. At or below,
+    /// what only one of them lacked is being taken out, and what all of them have may still be on its way to disk, to
+    /// be removed as soon as it is there.
+    pub fn given_up_upto(&self) -> Seq {
+        let works = self.sweep.iter().map(|sweep| &sweep.work).chain(&self.sweeps).chain(&self.again);
+        let given_up = works.filter_map(|work| if let Work::Forget { upto, .. } = work { Some(*upto) } else { None });
+        let handed_over = self.inbox.pending.iter().rev().find(|entry| entry.done).map(|entry| entry.message.seq);
+        given_up.chain(handed_over).max().unwrap_or(Seq::ZERO)
+    }
+
     /// The last step: the registration itself. It waits for what was pending when the device left: the
     /// writer may get that to disk, and the cursors of the others may have passed it.
     pub fn drop_when_settled(&mut self, core: &mut Core) {

@@ -141,7 +141,9 @@ impl User {
         self.inbox.taken_out = 0;
         ops.extend(self.inbox.removals.drain(..).map(|(seq, bytes)| Op::Remove { seq, bytes }));
         let settled = self.inbox.settled_upto();
-        for device in self.inbox.devices.iter_mut().filter(|device| device.dirty && !device.leaving) {
+        // One that is being forgotten as well: if the process ends first, the device is still registered, and what
+        // was in flight to it has to be marked when it goes out again.
+        for device in self.inbox.devices.iter_mut().filter(|device| device.dirty) {
             let record = device.record_upto(settled);
             device.dirty = false;
             device.written = record.cursor;
@@ -252,7 +254,7 @@ impl User {
         self.outgoing.in_flight.is_none()
             && self.inbox.removals.is_empty()
             && !self.record_dirty
-            && !self.inbox.devices.iter().any(|device| device.dirty && !device.leaving)
+            && !self.inbox.devices.iter().any(|device| device.dirty)
     }
 
     /// Before a drain ends every append is due and every cursor is written.

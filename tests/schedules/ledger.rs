@@ -415,8 +415,9 @@ impl Dev {
         self.session = None;
         self.forgetting = false;
         self.cursor = record.cursor.0;
-        // Acks that were not written down are forgotten: what they were for goes out again.
-        self.acked.retain(|seq| *seq <= record.cursor.0);
+        // Acks that were not written down are forgotten: what they were for goes out again. So are those of a
+        // device of that name which was forgotten before this one was registered.
+        self.acked.retain(|seq| *seq > self.start && *seq <= record.cursor.0);
         self.last_seen_ms = record.last_seen_ms;
     }
 }

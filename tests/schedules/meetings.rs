@@ -34,10 +34,11 @@ pub enum Event {
     ReadError,
     Drain,
     Crash,
+    Evict,
     Tick,
 }
 
-pub const EVENTS: [Event; 28] = [
+pub const EVENTS: [Event; 29] = [
     Event::Register,
     Event::Attach,
     Event::Takeover,
@@ -65,6 +66,7 @@ pub const EVENTS: [Event; 28] = [
     Event::ReadError,
     Event::Drain,
     Event::Crash,
+    Event::Evict,
     Event::Tick,
 ];
 
@@ -111,12 +113,13 @@ pub struct Meetings {
     needed: [u64; NEEDED.len()],
     pub commands: u64,
     pub schedules: u64,
+    /// Commands of the shortest schedule, those that bring it to rest left out.
+    shortest: Option<u64>,
 }
 
 impl Meetings {
     /// `event` happened while what `under_way` says, in bits, was going on.
     pub fn note(&mut self, event: Event, under_way: u32) {
-        self.commands += 1;
         self.happened[event as usize] += 1;
         for (bit, count) in self.pairs[event as usize].iter_mut().enumerate() {
             *count += u64::from(under_way >> bit & 1);
@@ -127,6 +130,12 @@ impl Meetings {
         self.needed[needed as usize] += 1;
     }
 
+    /// A schedule has come to its rest after so many commands.
+    pub fn note_schedule(&mut self, commands: u64) {
+        self.schedules += 1;
+        self.shortest = Some(self.shortest.map_or(commands, |shortest| shortest.min(commands)));
+    }
+
     pub fn add(&mut self, other: &Self) {
         let pairs = self.pairs.iter_mut().flatten().zip(other.pairs.iter().flatten());
         pairs.for_each(|(mine, theirs)| *mine += theirs);
@@ -134,11 +143,18 @@ impl Meetings {
         self.needed.iter_mut().zip(other.needed).for_each(|(mine, theirs)| *mine += theirs);
         self.commands += other.commands;
         self.schedules += other.schedules;
+        self.shortest = self.shortest.into_iter().chain(other.shortest).min();
     }
 
-    /// What met too rarely for the sweep to mean anything.
-    pub fn too_rare(&self, least: u64) -> Vec<(&'static str, u64)> {
-        NEEDED.into_iter().zip(self.needed).filter(|(_, count)| *count < least).collect()
+    pub fn shortest(&self) -> u64 {
+        self.shortest.unwrap_or_default()
+    }
+
+    /// What happened or met too rarely for the sweep to mean anything.
+    pub fn too_rare(&self, least: u64) -> Vec<(String, u64)> {
+        let events = EVENTS.iter().zip(self.happened).map(|(event, count)| (format!("{event:?}"), count));
+        let needed = NEEDED.iter().zip(self.needed).map(|(name, count)| ((*name).to_owned(), count));
+        events.chain(needed).filter(|(_, count)| *count < least).collect()
     }
 }
 
@@ -146,8 +162,11 @@ impl fmt::Display for Meetings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} schedules, {} commands; how often what happened met what was under way:",
-            self.schedules, self.commands
+            "{} schedules, {} commands, at least {} in each and then its rest; how often what happened met what was \
+             under way:",
+            self.schedules,
+            self.commands,
+            self.shortest()
         )?;
         write!(f, "{:>13}{:>10}", "", "in all")?;
         UNDER_WAY.iter().try_for_each(|(heading, _)| write!(f, "{heading:>9}"))?;

@@ -10,10 +10,13 @@ use super::ledger::Phase;
 use super::meetings::Meetings;
 use super::world::World;
 
-/// Commands of a schedule before everything is brought to rest; more follow then.
-const COMMANDS: u64 = 100;
-/// Steps that may be taken for them; some come to nothing.
-const STEPS: usize = 400;
+/// Commands of a schedule, at least, before everything is brought to rest; more follow then.
+pub const COMMANDS: u64 = 100;
+/// Steps in a row that may give the owner nothing to do, because there is nothing to be acknowledged, say;
+/// then a message is sent.
+const QUIET_STEPS: u32 = 6;
+/// Devices that every user has at the start, at least.
+const DEVICES_AT_FIRST: usize = 2;
 
 #[derive(Clone, Copy)]
 enum Step {
@@ -84,40 +87,54 @@ pub fn run(seed: u64, cast: &Cast, meetings: &mut Meetings, trace: bool) {
     }
     let mut player = Player::new(World::new(cast, settings, seed, trace, meetings), rng);
     player.begin();
-    let from = player.world.meetings.commands;
-    for _ in 0..STEPS {
-        if player.world.meetings.commands >= from + COMMANDS {
-            break;
-        }
-        player.step();
-    }
+    let commands = player.play();
     player.rest();
-    player.world.meetings.schedules += 1;
+    player.world.meetings.note_schedule(commands);
+}
+
+/// Bounds that nobody meets.
+pub fn roomy() -> Settings {
+    Settings {
+        commit_delay_us: 2_000,
+        accept_timeout_us: 60_000,
+        linger_us: 10_000,
+        evict_after_us: 15_000,
+        expiry_grace_us: 5_000,
+        device_expiry_ms: 1_000_000_000,
+        max_messages: 1_000,
+        max_bytes: 1_000_000,
+        max_total_bytes: 10_000_000,
+        max_devices: DEVICES,
+        connections_per_user: 8,
+        page_messages: 4,
+        page_bytes: 100_000,
+        pending_appends: 100,
+        pending_append_bytes: 100_000,
+        load_queue: 20,
+        users: 1_000,
+        dedupe_window_us: 1_000_000_000,
+        dedupe_max: 1_000,
+    }
 }
 
 /// Small bounds, so that every one of them is met.
 fn settings(rng: &mut Rng) -> Settings {
     let small = rng.u8(..) < 100;
+    let roomy = roomy();
     Settings {
-        commit_delay_us: 2_000,
-        accept_timeout_us: 60_000,
-        linger_us: if rng.bool() { 10_000 } else { 0 },
-        evict_after_us: 15_000,
-        expiry_grace_us: 5_000,
-        device_expiry_ms: if rng.u8(..) < 40 { 200 } else { 1_000_000_000 },
-        max_messages: if small { 6 } else { 1_000 },
-        max_bytes: if rng.u8(..) < 40 { 3_000 } else { 1_000_000 },
-        max_total_bytes: if rng.u8(..) < 20 { 8_000 } else { 10_000_000 },
-        max_devices: DEVICES,
-        connections_per_user: if rng.u8(..) < 30 { 1 } else { 8 },
+        linger_us: if rng.bool() { roomy.linger_us } else { 0 },
+        device_expiry_ms: if rng.u8(..) < 40 { 200 } else { roomy.device_expiry_ms },
+        max_messages: if small { 6 } else { roomy.max_messages },
+        max_bytes: if rng.u8(..) < 40 { 3_000 } else { roomy.max_bytes },
+        max_total_bytes: if rng.u8(..) < 20 { 8_000 } else { roomy.max_total_bytes },
+        connections_per_user: if rng.u8(..) < 30 { 1 } else { roomy.connections_per_user },
         page_messages: rng.usize(1..5),
-        page_bytes: if rng.bool() { 600 } else { 100_000 },
-        pending_appends: if rng.u8(..) < 30 { 4 } else { 100 },
-        pending_append_bytes: 100_000,
+        page_bytes: if rng.bool() { 600 } else { roomy.page_bytes },
+        pending_appends: if rng.u8(..) < 30 { 4 } else { roomy.pending_appends },
         load_queue: rng.usize(2..20),
-        users: 1_000,
-        dedupe_window_us: if rng.u8(..) < 60 { 100_000 } else { 1_000_000_000 },
-        dedupe_max: if rng.u8(..) < 40 { 3 } else { 1_000 },
+        dedupe_window_us: if rng.u8(..) < 60 { 100_000 } else { roomy.dedupe_window_us },
+        dedupe_max: if rng.u8(..) < 40 { 3 } else { roomy.dedupe_max },
+        ..roomy
     }
 }
 
@@ -130,26 +147,69 @@ pub struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    fn new(world: World<'a>, mut rng: Rng) -> Self {
+    pub fn new(world: World<'a>, mut rng: Rng) -> Self {
         let weights = WEIGHTS.map(|(step, weight)| (step, weight * [0, 1, 1, 1, 2, 4][rng.usize(..6)]));
         let total = weights.iter().map(|(_, weight)| weight).sum::<u32>();
         Self { world, rng, weights, total, next_id: 0 }
     }
 
-    /// Most often some devices are there and at ease when it begins.
+    /// Every user has devices when it begins; most often some of them are there and at ease. Sometimes
+    /// messages have come before the first of them.
     fn begin(&mut self) {
+        if self.rng.u8(..) < 60 {
+            (0..self.rng.usize(1..6)).for_each(|_| self.send());
+            // The line for a record that is being loaded may be full of them; devices are not to be turned away.
+            self.world.deliver_all();
+        }
         for user in 0..USERS as u8 {
-            for dev in 0..DEVICES as u8 {
-                if self.rng.u8(..) < 120 {
-                    let (window, window_bytes) = self.window();
-                    let state = self.presence();
-                    self.world.attach(user, dev, window, window_bytes, state);
-                }
+            let first = self.rng.u8(..DEVICES as u8);
+            let devices = (0..DEVICES_AT_FIRST as u8).map(|n| (first + n) % DEVICES as u8);
+            devices.for_each(|dev| self.enrol(user, dev));
+            let known = self.world.ledger.counting(user).count();
+            assert!(known >= DEVICES_AT_FIRST, "u{user} begins with {known} devices");
+        }
+        for session in self.live() {
+            if self.rng.u8(..) < 100 {
+                let clean = self.rng.bool();
+                self.world.detach(session, clean);
+            }
+        }
+        for user in 0..USERS as u8 {
+            if self.rng.u8(..) < 60 {
+                let dev = self.rng.u8(..DEVICES as u8);
+                self.attach_as(user, dev);
             }
         }
         if self.rng.u8(..) < 200 {
             self.world.deliver_all();
         }
+    }
+
+    /// Registers a device. Where not all may be there at once, the one before leaves.
+    fn enrol(&mut self, user: u8, dev: u8) {
+        let there = self.world.ledger.desks[usize::from(user)].devices.iter().filter_map(|dev| dev.session);
+        let there: Vec<u32> = there.collect();
+        if there.len() >= self.world.settings.connections_per_user {
+            there.into_iter().for_each(|session| self.world.detach(session, true));
+        }
+        self.attach_as(user, dev);
+        self.world.deliver_all();
+    }
+
+    /// Random steps until the owner had enough to do. Returns how many commands that were.
+    fn play(&mut self) -> u64 {
+        let from = self.world.meetings.commands;
+        let (mut done, mut quiet) = (0, 0);
+        while done < COMMANDS {
+            if quiet < QUIET_STEPS {
+                self.step()
+            } else {
+                self.send()
+            }
+            let before = std::mem::replace(&mut done, self.world.meetings.commands - from);
+            quiet = if done > before { 0 } else { quiet + 1 };
+        }
+        done
     }
 
     fn step(&mut self) {
@@ -163,9 +223,7 @@ impl<'a> Player<'a> {
         match chosen.map_or(Step::Send, |(step, _)| *step) {
             Step::Send => self.send(),
             Step::Retry => self.retry(),
-            Step::Attach => {
-                self.attach();
-            }
+            Step::Attach => self.attach(),
             Step::Detach => self.with_session(|player, session| {
                 let clean = player.rng.bool();
                 player.world.detach(session, clean);
@@ -225,9 +283,7 @@ impl<'a> Player<'a> {
     }
 
     fn send(&mut self) {
-        if self.next_id == IDS {
-            return;
-        }
+        assert!(self.next_id < IDS, "there are ids enough for every command to be a send");
         let id = self.next_id as u8;
         self.next_id += 1;
         let letter = Letter {
@@ -256,11 +312,15 @@ impl<'a> Player<'a> {
         self.world.send(Letter { session, to, id, body, retry, ttl_ms: 1_000_000_000, age_us: self.rng.u64(..200) });
     }
 
-    fn attach(&mut self) -> u32 {
+    fn attach(&mut self) {
         let (user, dev) = (self.user(), self.rng.u8(..DEVICES as u8));
+        self.attach_as(user, dev);
+    }
+
+    fn attach_as(&mut self, user: u8, dev: u8) {
         let (window, window_bytes) = self.window();
         let state = self.presence();
-        self.world.attach(user, dev, window, window_bytes, state)
+        self.world.attach(user, dev, window, window_bytes, state);
     }
 
     fn window(&mut self) -> (u32, u64) {

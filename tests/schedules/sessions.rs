@@ -3,7 +3,7 @@
 
 use doorstep::routing::session_handle::{Delivery, Welcome};
 
-use super::cast::{DEVICES, device_no, user_no};
+use super::cast::{device_no, user_no};
 use super::disk::Disk;
 use super::ledger::{Dev, Ledger, Msg, Phase, Sess};
 
@@ -107,11 +107,12 @@ impl Ledger {
         let sess = &self.sessions[session as usize];
         assert_eq!(sess.phase, Phase::Live, "session {session} is caught up");
         assert!(!sess.caught_up, "session {session} is caught up twice");
+        // With nothing in flight the owner's cursor may have passed what is gone, whenever that came.
         assert!(
-            seq <= sess.last.max(self.cursor_of(sess)),
+            seq <= sess.last.max(self.cursor_of(sess)) || sess.in_flight.is_empty(),
             "session {session} is caught up to {seq}, above what it got"
         );
-        self.check_nothing_left_out(session, sess.tail, disk);
+        self.check_nothing_left_out(session, sess.tail.max(seq), disk);
         self.sessions[session as usize].caught_up = true;
     }
 
@@ -153,13 +154,14 @@ impl Ledger {
         }
     }
 
-    /// Devices that were not seen for so long that the clock may forget them with the next command.
-    pub fn may_forget(&mut self, user: u8) {
+    /// Devices that were not seen for so long that the clock may forget them with the next command, one after the
+    /// other in this order: what the first lacks may be handed over by then, as long as the others are there.
+    pub fn may_forget(&mut self, user: u8, devices: &[u8]) {
         let expired_upto_ms = self.expired_upto_ms.saturating_sub(self.device_expiry_ms);
-        for dev in 0..DEVICES as u8 {
-            let device = &self.desks[usize::from(user)].devices[usize::from(dev)];
+        for dev in devices {
+            let device = &self.desks[usize::from(user)].devices[usize::from(*dev)];
             if device.registered && device.session.is_none() && device.last_seen_ms <= expired_upto_ms {
-                self.forgets(user, dev);
+                self.forgets(user, *dev);
             }
         }
     }

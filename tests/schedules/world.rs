@@ -124,11 +124,13 @@ impl<'a> World<'a> {
             None => (0..USERS as u8).fold(0, |bits, user| bits | self.under_way(user)),
         };
         self.meetings.note(event, under_way);
+        self.meetings.commands += 1;
         self.about = user;
         self.state.observe_total_bytes(self.disk.total_bytes);
         self.note_expiry();
         if let (Event::Due | Event::Loaded, Some(user), true) = (event, user, self.expiry_runs()) {
-            self.ledger.may_forget(user);
+            let devices = self.devices_in_order(user);
+            self.ledger.may_forget(user, &devices);
         }
         let mut effects = std::mem::take(&mut self.effects);
         self.state.apply(command, self.now, &mut effects);
@@ -146,6 +148,14 @@ impl<'a> World<'a> {
         self.ledger.check_answers(self.now.us);
     }
 
+    /// In the order in which the owner goes through them.
+    fn devices_in_order(&self, user: u8) -> Vec<u8> {
+        match self.state.user(&self.cast.users[usize::from(user)]) {
+            Some(here) => here.inbox.devices.iter().map(|device| device_no(&device.name)).collect(),
+            None => (0..DEVICES as u8).collect(),
+        }
+    }
+
     pub fn is_here(&self, user: u8) -> bool {
         self.here[usize::from(user)]
     }
@@ -155,8 +165,12 @@ impl<'a> World<'a> {
         let at = usize::from(user);
         let was_here = std::mem::take(&mut self.here[at]);
         self.going_on[at] = 0;
-        let Some(here) = self.state.user(&self.cast.users[at]) else {
-            self.evicted[at] |= was_here;
+        // Not by name: hashing it for every command would be a tenth of the time.
+        let Some(here) = self.state.users().find(|here| user_no(&here.name) == user) else {
+            if was_here {
+                self.evicted[at] = true;
+                self.meetings.note(Event::Evict, self.under_way(user));
+            }
             return;
         };
         self.here[at] = true;
