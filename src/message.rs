@@ -38,7 +38,9 @@ impl Message {
 /// How much has ever passed through an inbox up to and including one message.
 ///
 /// Kept with every stored message, so that the backlog behind any cursor is the difference of two
-/// tallies and nothing has to be counted, however long the queue.
+/// tallies and nothing has to be counted, however long the queue. What has left from between the two
+/// (expired, purged one by one) is still in that difference: it is an upper bound, which owners make
+/// exact where it would cost somebody something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
     pub messages: u64,
@@ -51,6 +53,12 @@ impl Tally {
     #[must_use]
     pub fn plus(self, weight: u64) -> Self {
         Self { messages: self.messages + 1, bytes: self.bytes + weight }
+    }
+
+    /// The later of two, each count by itself.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { messages: self.messages.max(other.messages), bytes: self.bytes.max(other.bytes) }
     }
 
     /// What lies between `earlier` and this; nothing if `earlier` is later.

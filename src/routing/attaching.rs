@@ -54,10 +54,15 @@ impl User {
     }
 
     fn attach_known(&mut self, at: usize, attach: Attach, core: &mut Core) {
-        let Some(device) = self.inbox.devices.get_mut(at) else { return };
+        let Some(device) = self.inbox.devices.get(at) else { return };
         if device.leaving {
             return close(&attach.session, CloseCode::TooMany, "the device is being forgotten", core);
         }
+        // It would be told of the gap before it is known how wide that is, or not at all.
+        if self.lapses(&attach.device) {
+            return close(&attach.session, CloseCode::TooMany, "the device is far behind; older messages lapse", core);
+        }
+        let Some(device) = self.inbox.devices.get_mut(at) else { return };
         if device.registering {
             // Two connections of a device that is just being registered: the newer one wins.
             if let Some(older) = device.waiting.replace(attach) {
@@ -132,7 +137,7 @@ impl User {
         device.last_seen_ms = core.now.wall_ms;
         core.act(Effect::Welcome(attach.session.clone(), Box::new(welcome)));
         core.metrics.sessions.inc();
-        device.session = Some(Attached::new(attach, device.cursor, last, core.now.wall_ms));
+        device.session = Some(Attached::new(attach, device.cursor, last, core.now.wall_ms, device.gap));
         // What was held in the hope of the earlier session's ack is not pushed everywhere any more.
         self.inbox.submit(&self.name, last, core);
         self.inbox.pump(at, &self.name, core);

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::command::Send;
 use super::dedupe::Dedupe;
 use super::effect::Effect;
 use super::timers::{Kind, Timers};
@@ -116,6 +117,14 @@ impl Seqs {
 pub struct Unsettled {
     pub appends: usize,
     pub bytes: u64,
+    /// Bytes of sends that wait for the store's word before they can be routed.
+    pub waiting_bytes: u64,
+}
+
+impl Unsettled {
+    pub fn all_bytes(&self) -> u64 {
+        self.bytes + self.waiting_bytes
+    }
 }
 
 /// Everything but the users.
@@ -178,6 +187,21 @@ impl Core {
             *called_us = Some(due_us);
             self.timers.wait(Kind::Accept, user, due_us);
         }
+    }
+
+    /// A send has to wait for the store; false when there is no room for it.
+    pub fn takes_waiting(&mut self, send: &Send) -> bool {
+        let weight = send.weight();
+        let room = self.unsettled.all_bytes() + weight <= self.settings.pending_append_bytes;
+        if room {
+            self.unsettled.waiting_bytes += weight;
+        }
+        room
+    }
+
+    /// A send waits no longer.
+    pub fn lets_go(&mut self, send: &Send) {
+        self.unsettled.waiting_bytes -= send.weight();
     }
 
     pub fn act(&mut self, effect: Effect) {

@@ -45,6 +45,8 @@ pub struct Forgotten {
     pub recipient: UserId,
     pub seq: Seq,
     pub state: KnownState,
+    /// It had to go before its time, for want of room.
+    pub early: bool,
 }
 
 impl Dedupe {
@@ -89,7 +91,7 @@ impl Dedupe {
             if *until > now_us && self.order.len() <= self.max {
                 return None;
             }
-            let (seq, key) = (*seq, *key);
+            let (seq, key, early) = (*seq, *key, *until > now_us);
             // A pending one may not be forgotten: a repeat of it would be a second message. It moves
             // to the end of the line; pending ones are bounded by themselves.
             let known = self.entries.get(&key).copied().filter(|known| known.seq == seq);
@@ -101,7 +103,7 @@ impl Dedupe {
                 }
                 Some(known) => {
                     self.entries.remove(&key);
-                    return Some(Forgotten { recipient, seq, state: known.state });
+                    return Some(Forgotten { recipient, seq, state: known.state, early });
                 }
                 None => {}
             }

@@ -16,7 +16,7 @@ pub struct Device {
     pub start: Seq,
     /// Everything up to here was acknowledged, or is gone in a way that was made visible.
     pub cursor: Seq,
-    /// The inbox's tally at the cursor: backlog = tally of the inbox − this.
+    /// Backlog = tally of the inbox − this. The inbox's tally at the cursor, and what has left from above it.
     pub done: Tally,
     /// Highest seq pushed in sessions before the present one.
     pub pushed_upto: Seq,
@@ -69,10 +69,12 @@ pub struct Attached {
     pub text: Option<Arc<str>>,
     pub peer: String,
     pub attached_ms: u64,
+    /// Its welcome said that the device missed something.
+    pub told_gap: bool,
 }
 
 impl Attached {
-    pub fn new(attach: Attach, position: Seq, catch_up_to: Seq, now_ms: u64) -> Self {
+    pub fn new(attach: Attach, position: Seq, catch_up_to: Seq, now_ms: u64, told_gap: bool) -> Self {
         Self {
             id: attach.session.id(),
             handle: attach.session,
@@ -88,6 +90,7 @@ impl Attached {
             text: attach.text.map(Arc::from),
             peer: attach.peer,
             attached_ms: now_ms,
+            told_gap,
         }
     }
 
@@ -180,14 +183,17 @@ impl Device {
         }
     }
 
+    /// It no longer lacks one message of this weight.
+    pub fn is_spared(&mut self, weight: u64) {
+        self.done = self.done.plus(weight);
+    }
+
     /// The cursor moves up; it never moves back.
     pub fn advance(&mut self, cursor: Seq, done: Tally) {
         if cursor > self.cursor {
             self.cursor = cursor;
             self.dirty = true;
         }
-        if done.messages > self.done.messages {
-            self.done = done;
-        }
+        self.done = self.done.max(done);
     }
 }

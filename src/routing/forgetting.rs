@@ -68,6 +68,9 @@ impl User {
         let mut upto = Seq::ZERO;
         if let Some(leaving) = self.inbox.device_index(device.as_str()).and_then(|at| self.inbox.devices.get_mut(at)) {
             leaving.leaving = true;
+            // Should the process end before the registration is gone, the device has missed what was settled
+            // without it meanwhile.
+            (leaving.gap, leaving.dirty) = (true, true);
             // Forgetting the last device keeps the backlog for the next.
             upto = self.inbox.handed_over_upto().map_or(Seq::ZERO, |others| others.min(self.inbox.stored_upto));
         }

@@ -52,6 +52,10 @@ pub struct Inbox {
     pub base: Tally,
     /// No message at or below this is on disk.
     pub front: Seq,
+    /// Backlogs are exact, not upper bounds.
+    pub counted: bool,
+    /// An expiry that had to stop goes on behind this; zero when none did.
+    pub expire_from: Seq,
     /// The highest seq known to have been committed.
     pub stored_upto: Seq,
     /// An operator purges up to here: nothing at or below is pushed any more.
@@ -87,6 +91,16 @@ impl Inbox {
     pub fn backlog(&self) -> Tally {
         let done = self.devices.iter().filter(|device| !device.leaving).map(|device| device.done);
         self.tally.since(done.max_by_key(|done| done.messages).unwrap_or(self.base))
+    }
+
+    /// A message has left, and not because every device has it.
+    pub fn spare(&mut self, seq: Seq, weight: u64) {
+        for device in self.devices.iter_mut().filter(|device| device.cursor < seq) {
+            device.is_spared(weight);
+        }
+        if seq > self.front {
+            self.base = self.base.plus(weight);
+        }
     }
 
     pub fn device_index(&self, name: &str) -> Option<usize> {

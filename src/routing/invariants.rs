@@ -14,6 +14,9 @@ pub fn check(state: &State) -> Result<(), String> {
         bytes += user.inbox.pending.iter().map(|entry| entry.message.weight()).sum::<u64>();
     }
     let counted = state.core().unsettled;
+    if counted.waiting_bytes != state.waiting_bytes() {
+        return Err(format!("waiting sends are counted: {counted:?}, there are {} bytes", state.waiting_bytes()));
+    }
     if (counted.appends, counted.bytes) != (appends, bytes) {
         return Err(format!("unsettled appends are counted: {counted:?}, there are {appends} with {bytes} bytes"));
     }

@@ -24,29 +24,42 @@ impl Line {
             return turn_away(command, core);
         }
         let ends = matches!(command, Command::Detach { .. } | Command::Unwatch { .. });
-        if ends || self.waiting.len() < core.settings.load_queue {
-            if let Command::Send(send) = &command {
-                core.answer_by(&send.to, &mut self.answers_us, send.answer_until_us(core));
-            }
-            self.waiting.push_back(command);
-        } else {
-            turn_away(command, core);
+        if !ends && self.waiting.len() >= core.settings.load_queue {
+            return turn_away(command, core);
         }
+        if let Command::Send(send) = &command {
+            if !core.takes_waiting(send) {
+                return turn_away(command, core);
+            }
+            core.answer_by(&send.to, &mut self.answers_us, send.answer_until_us(core));
+        }
+        self.waiting.push_back(command);
+    }
+
+    /// Everything that waited, in order; it waits no longer.
+    pub fn into_commands(self, core: &mut Core) -> VecDeque<Command> {
+        for command in &self.waiting {
+            if let Command::Send(send) = command {
+                core.lets_go(send);
+            }
+        }
+        self.waiting
     }
 
     /// The record could not be read: everyone who asked is told.
     pub fn fail(self, core: &mut Core) {
-        for command in self.waiting {
+        const REASON: &str = "the store cannot be read";
+        for command in self.into_commands(core) {
             match command {
                 Command::Send(send) => {
-                    refuse(
-                        &send,
-                        Code::StorageUnavailable,
-                        "the store cannot be read",
-                        Some(super::core::RETRY_AFTER_MS),
-                        core,
-                    );
+                    refuse(&send, Code::StorageUnavailable, REASON, Some(super::core::RETRY_AFTER_MS), core);
                 }
+                Command::Attach(attach) => close(&attach.session, CloseCode::Internal, REASON, core),
+                Command::Watch { session, .. } => close(&session, CloseCode::Internal, REASON, core),
+                Command::ForgetDevice { reply, .. } | Command::Kick { reply, .. } => {
+                    core.act(Effect::ReplyDone(reply, Err(NotDone::Storage)));
+                }
+                Command::Purge { reply, .. } => core.act(Effect::ReplyCount(reply, Err(NotDone::Storage))),
                 other => turn_away(other, core),
             }
         }
@@ -60,6 +73,7 @@ impl Line {
         self.waiting = stay;
         for command in gone {
             if let Command::Send(send) = command {
+                core.lets_go(&send);
                 refuse(&send, Code::StorageUnavailable, "the store did not answer in time", None, core);
             }
         }

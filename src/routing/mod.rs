@@ -10,6 +10,7 @@
 mod attaching;
 pub mod command;
 pub mod core;
+mod counting;
 mod dedupe;
 mod device;
 pub mod effect;

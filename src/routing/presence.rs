@@ -14,6 +14,8 @@ use crate::store::UserRecord;
 pub struct Presence {
     /// The most available of the sessions' states; `Offline` without a session.
     own: Option<(PresenceState, Option<Arc<str>>)>,
+    /// The version of that for the user's own sessions; it goes on while the visible one is frozen.
+    own_version: u64,
     /// What watchers were last told.
     visible: Visible,
     watchers: HashMap<SessionId, Session>,
@@ -81,6 +83,7 @@ impl Presence {
             info.state = *state;
             info.text = text.clone();
             info.last_seen_ms = None;
+            info.version = self.own_version.max(info.version);
         }
         info
     }
@@ -104,14 +107,17 @@ impl Presence {
         }
         self.linger_until_us = None;
         let (state, text) = own.clone().unwrap_or((PresenceState::Offline, None));
-        self.own = own;
+        if own != self.own {
+            self.own_version = core.seqs.time(core.now).max(self.own_version + 1).max(self.visible.version + 1);
+            self.own = own;
+        }
         let state = state.visible();
         let text = if state == PresenceState::Offline { None } else { text };
         if state == self.visible.state && text == self.visible.text {
             return false;
         }
         let was_visible = self.is_visible();
-        self.visible.version = core.seqs.time(core.now).max(self.visible.version + 1);
+        self.visible.version = core.seqs.time(core.now).max(self.visible.version + 1).max(self.own_version);
         self.visible.state = state;
         self.visible.text = text;
         if was_visible || self.is_visible() {

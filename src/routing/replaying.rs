@@ -99,6 +99,7 @@ impl User {
         self.inbox.taken_out += 1;
         self.inbox.leaving.insert(message.seq, false);
         self.inbox.devices.iter_mut().for_each(|device| device.mark_gone(message.seq));
+        self.inbox.spare(message.seq, message.weight());
         core.act(Effect::Outstanding { from: message.from.clone(), waits: false });
     }
 
@@ -112,6 +113,7 @@ impl User {
         self.inbox.leaving.insert(seq, false);
         // It may have been read, and pushed, while it was sound.
         self.inbox.devices.iter_mut().for_each(|device| device.mark_gone(seq));
+        self.inbox.spare(seq, bytes);
         self.outgoing.ops.push(Op::Remove { seq, bytes });
         let letter = DeadLetter {
             reason: DeadReason::Corrupt,

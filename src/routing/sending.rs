@@ -31,6 +31,11 @@ pub fn refuse_busy(send: &Send, core: &mut Core) {
 }
 
 impl Send {
+    /// What it counts for, in bytes.
+    pub fn weight(&self) -> u64 {
+        Message::weight_of(&self.body, &self.id, &self.from)
+    }
+
     /// By then it has its answer, hybrid microseconds.
     pub fn answer_until_us(&self, core: &Core) -> u64 {
         self.taken_us.saturating_add(core.settings.accept_timeout_us)
@@ -42,7 +47,7 @@ impl User {
     pub fn send(&mut self, send: Send, core: &mut Core) {
         if self.looked_up.is_empty() && !self.looking_up {
             self.judge(send, None, core);
-        } else if self.looked_up.len() < core.settings.load_queue {
+        } else if self.looked_up.len() < core.settings.load_queue && core.takes_waiting(&send) {
             core.answer_by(&self.name, &mut self.answers_us, send.answer_until_us(core));
             self.looked_up.push_back(send);
         } else {
@@ -64,7 +69,10 @@ impl User {
                 let known = Known { seq: record.seq, digest: record.digest, state: KnownState::Stored };
                 self.repeat(&send, known, digest, core);
             }
-            (None, None) if !self.dedupe_complete => {
+            (None, None) if !self.dedupe_is_complete(core) => {
+                if !core.takes_waiting(&send) {
+                    return refuse_busy(&send, core);
+                }
                 let key = DedupeKey { recipient: send.to.clone(), from: send.from.clone(), id: send.id.clone() };
                 core.answer_by(&self.name, &mut self.answers_us, send.answer_until_us(core));
                 self.looked_up.push_front(send);
@@ -84,6 +92,7 @@ impl User {
     ) {
         self.looking_up = false;
         let mut waiting = std::mem::take(&mut self.looked_up);
+        waiting.iter().for_each(|send| core.lets_go(send));
         // The one that it was for may have been answered meanwhile, because it waited too long.
         let first_is_it = waiting.front().is_some_and(|send| send.id == key.id && send.from == key.from);
         if let Some(send) = first_is_it.then(|| waiting.pop_front()).flatten() {
@@ -135,8 +144,11 @@ impl User {
 
     fn route(&mut self, send: Send, key: SendKey, digest: u64, core: &mut Core) {
         let expires_ms = send.ts_ms.saturating_add(send.ttl_ms);
-        let weight = Message::weight_of(&send.body, &send.id, &send.from);
+        let weight = send.weight();
         if let Err((code, reason, retry)) = self.admit(&send, expires_ms, weight, core) {
+            if code == Code::QueueFull {
+                self.count_if_inexact(core);
+            }
             return refuse(&send, code, reason, retry, core);
         }
         let Some(seq) = core.seqs.next(core.now) else {
@@ -193,7 +205,7 @@ impl User {
         }
         let unsettled = core.unsettled;
         if unsettled.appends >= core.settings.pending_appends
-            || unsettled.bytes + weight > core.settings.pending_append_bytes
+            || unsettled.all_bytes() + weight > core.settings.pending_append_bytes
         {
             return Err((Code::Overloaded, "the disk does not keep up", later));
         }
@@ -247,6 +259,7 @@ impl User {
         self.looked_up = stay;
         // A look-up that was for one of them is still under way; its answer makes the next one ask.
         for send in gone {
+            core.lets_go(&send);
             refuse(&send, Code::StorageUnavailable, "the store did not answer in time", Some(RETRY_AFTER_MS), core);
         }
         let pending = self.inbox.pending.iter().filter(|entry| !entry.waiters.is_empty());
@@ -258,6 +271,7 @@ impl User {
 
     pub fn refuse_looked_up(&mut self, core: &mut Core) {
         for send in std::mem::take(&mut self.looked_up) {
+            core.lets_go(&send);
             refuse(&send, Code::ShuttingDown, "the router is shutting down", None, core);
         }
     }
@@ -267,9 +281,8 @@ impl User {
         let Ok(at) = self.inbox.pending.binary_search_by_key(&seq, |entry| entry.message.seq) else { return };
         let Some(entry) = self.inbox.pending.remove(at) else { return };
         released(&entry, core);
-        if !stored {
-            core.metrics.elided.inc();
-        } else {
+        // One that was not is counted by the writer.
+        if stored {
             self.inbox.stored_upto = self.inbox.stored_upto.max(seq);
             self.stored(entry, core);
         }
@@ -302,7 +315,7 @@ impl User {
                 self.memory_only = self.memory_only.saturating_sub(1);
             } else {
                 // Forgotten in memory meanwhile: from now on only the disk knows it.
-                self.dedupe_complete = false;
+                self.dedupe_is_incomplete(core);
             }
             self.inbox.removals.push((seq, entry.message.weight()));
             self.inbox.front = self.inbox.front.max(seq);
@@ -350,13 +363,17 @@ impl User {
         }
         core.metrics.acks.inc();
         let mut covered = attached.acked(seq);
+        let told_gap = attached.told_gap;
+        // What lapsed while it was in flight was seen to when it lapsed.
+        covered.retain(|flight| flight.message.seq > cursor);
+        for flight in covered.iter().filter(|flight| !flight.gone) {
+            device.is_spared(flight.message.weight());
+        }
         if let Some(last) = covered.last() {
             device.advance(seq, last.tally);
         }
-        // What lapsed while it was in flight was seen to when it lapsed.
-        covered.retain(|flight| flight.message.seq > cursor);
         // It has read its welcome, and with it that it missed something.
-        device.dirty |= std::mem::take(&mut device.gap);
+        device.dirty |= told_gap && std::mem::take(&mut device.gap);
         // Before settling: what is settled by this very ack was never on disk.
         let on_disk = self.inbox.settled_upto();
         self.settle(core);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use tokio::sync::oneshot;
 
-use super::command::{Command, NotDone, Report};
+use super::command::{Command, NotDone, Report, Send};
 use super::core::{Core, LOADS_MAX};
 use super::dedupe::KnownState;
 use super::effect::Effect;
@@ -93,6 +93,15 @@ impl State {
         })
     }
 
+    /// Bytes of sends that wait in a line, as the lines say.
+    pub fn waiting_bytes(&self) -> u64 {
+        let weigh = |slot: &Slot| match slot {
+            Slot::Here(user) => user.looked_up.iter().map(Send::weight).sum::<u64>(),
+            Slot::Loading(line) => line.waiting.iter().map(weight).sum(),
+        };
+        self.users.values().map(weigh).sum()
+    }
+
     pub fn users_loaded(&self) -> usize {
         self.users.len()
     }
@@ -128,7 +137,7 @@ impl State {
         match result {
             Ok(loaded) => {
                 let mut user = Box::new(User::new(name.clone(), loaded, &mut self.core));
-                for command in line.waiting {
+                for command in line.into_commands(&mut self.core) {
                     user.handle(command, &mut self.core);
                 }
                 self.users.insert(name.clone(), Slot::Here(user));
@@ -193,11 +202,15 @@ impl State {
         while let Some(forgotten) = self.core.dedupe.forget(self.core.now.us) {
             let Some(Slot::Here(user)) = self.users.get_mut(&forgotten.recipient) else { continue };
             match forgotten.state {
-                KnownState::Stored => user.dedupe_complete = false,
+                // One that has had its time need not be known any more.
+                KnownState::Stored if !forgotten.early => {}
+                KnownState::Stored => user.dedupe_is_incomplete(&self.core),
                 KnownState::HandedOver => {
                     user.memory_only = user.memory_only.saturating_sub(1);
                     // The writer may get it to disk all the same, and the store remembers it then.
-                    user.dedupe_complete &= user.inbox.entry_mut(forgotten.seq).is_none();
+                    if forgotten.early && user.inbox.entry_mut(forgotten.seq).is_some() {
+                        user.dedupe_is_incomplete(&self.core);
+                    }
                 }
                 KnownState::Pending => {}
             }
@@ -256,6 +269,10 @@ fn is_drained(slot: &Slot) -> bool {
         Slot::Here(user) => user.is_drained(),
         Slot::Loading(line) => !line.waiting.iter().any(|command| matches!(command, Command::Send(_))),
     }
+}
+
+fn weight(command: &Command) -> u64 {
+    if let Command::Send(send) = command { send.weight() } else { 0 }
 }
 
 /// The user a command is about.

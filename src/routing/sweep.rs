@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::attaching::{Leave, close};
 use super::command::NotDone;
 use super::core::{Core, SWEEPS_MAX};
+use super::counting::Count;
 use super::device::Reading;
 use super::effect::Effect;
 use super::forgetting::{Then, told};
@@ -25,8 +26,8 @@ const LOOK_AGAIN_MS: u64 = 60_000;
 
 /// Pages without anything expired after which an expiry goes no further for now.
 const FRUITLESS_PAGES_MAX: u32 = 16;
-/// When it comes back in that case, in milliseconds.
-const LOOK_FURTHER_MS: u64 = 600_000;
+/// When it goes on in that case, in milliseconds.
+const LOOK_FURTHER_MS: u64 = 60_000;
 
 /// What is to be done.
 pub enum Work {
@@ -52,6 +53,8 @@ pub enum Work {
     Lapse {
         device: DeviceId,
     },
+    /// What is really there behind each device.
+    Count(Count),
     /// A device is unregistered; what only it lacked is dead-lettered. That lies between its cursor and `upto`.
     /// Its registration stays until nothing up to `tail` is pending. `dropped` once it is gone.
     Forget {
@@ -124,12 +127,21 @@ impl User {
         let tally = self.inbox.tally;
         let behind = self.inbox.devices.iter().position(|device| !device.leaving && far(tally.since(device.done)));
         let Some(at) = behind else { return };
+        if !self.inbox.counted {
+            return self.count_if_inexact(core);
+        }
         let Some(device) = self.inbox.devices.get(at).map(|device| device.name.clone()) else { return };
         if let Some(session) = self.take_session(at, core) {
             close(&session, CloseCode::Internal, "too far behind: older messages lapsed", core);
             self.update_presence(Leave::Linger, core);
         }
         self.enqueue(Work::Lapse { device }, core);
+    }
+
+    /// Whether a device is lapsing or about to.
+    pub fn lapses(&self, name: &DeviceId) -> bool {
+        let mut works = self.sweep.iter().map(|sweep| &sweep.work).chain(&self.sweeps);
+        works.any(|work| matches!(work, Work::Lapse { device } if device == name))
     }
 
     pub fn enqueue(&mut self, work: Work, core: &mut Core) {
@@ -158,6 +170,10 @@ impl User {
             Work::PurgeOne { seq, .. } => (Seq(seq.0.saturating_sub(1)), *seq),
             Work::Expire { .. } => {
                 self.inbox.front = front;
+                (front.max(self.inbox.expire_from), stored)
+            }
+            Work::Count(count) => {
+                count.begin(self.inbox.settled_tally(), &self.inbox.devices);
                 (front, stored)
             }
             Work::Lapse { device } => (self.cursor_of(device), stored),
@@ -252,7 +268,13 @@ impl User {
                 );
                 self.note_front(span, there, &left);
                 *fruitless = if left.is_empty() { *fruitless + 1 } else { 0 };
-                *fruitless < FRUITLESS_PAGES_MAX
+                let go_on = *fruitless < FRUITLESS_PAGES_MAX;
+                self.inbox.expire_from = if go_on { Seq::ZERO } else { span.upto };
+                go_on
+            }
+            Work::Count(count) => {
+                count.page(there, &self.inbox.devices);
+                true
             }
             Work::Lapse { device } => self.lapse(&device.clone(), there, &mut left, core),
             Work::Forget { device, .. } => {
@@ -306,16 +328,14 @@ impl User {
     }
 
     pub fn raise_base(&mut self, base: Tally) {
-        if base.messages > self.inbox.base.messages {
-            self.inbox.base = base;
-        }
+        self.inbox.base = self.inbox.base.max(base);
     }
 
     /// Moves a device's cursor over what it misses, until it is behind by half the quota or less.
     fn lapse(&mut self, name: &DeviceId, there: &[Stored], left: &mut Vec<Seq>, core: &mut Core) -> bool {
         let goal = (core.settings.max_messages / 2, core.settings.max_bytes / 2);
         for stored in there {
-            let tally = self.inbox.tally;
+            let (tally, seq) = (self.inbox.tally, stored.message.seq);
             let Some(device) = self.inbox.device_index(name.as_str()).and_then(|at| self.inbox.devices.get_mut(at))
             else {
                 return false;
@@ -324,13 +344,17 @@ impl User {
             if device.leaving || (behind.messages <= goal.0 && behind.bytes <= goal.1) {
                 return false;
             }
-            device.advance(stored.message.seq, stored.tally);
+            if seq <= device.cursor {
+                continue;
+            }
+            device.is_spared(stored.message.weight());
+            device.advance(seq, stored.tally);
             device.gap = true;
             core.metrics.lapsed.inc();
             self.bury(&stored.message, DeadReason::Lapsed, Some(name.clone()), core);
-            if self.inbox.is_handed_over(stored.message.seq) {
+            if self.inbox.is_handed_over(seq) {
                 self.take_out(&stored.message, core);
-                left.push(stored.message.seq);
+                left.push(seq);
             }
         }
         true
@@ -364,13 +388,19 @@ impl User {
                 core.act(Effect::ReplyCount(reply, if found { Ok(1) } else { Err(NotDone::NotFound) }));
             }
             Work::Expire { at_ms, fruitless } => {
-                if fruitless >= FRUITLESS_PAGES_MAX {
+                if fruitless < FRUITLESS_PAGES_MAX {
+                    self.inbox.expire_from = Seq::ZERO;
+                } else {
                     // Something further back may have expired; it is not worth the whole inbox every minute.
                     self.outgoing.ops.push(Op::PutDue { at_ms: core.now.wall_ms + LOOK_FURTHER_MS });
                 }
-                self.outgoing.ops.push(Op::DropDue { at_ms });
+                // While expiry is paused nothing was judged, and somebody has to come back.
+                if core.expiry_runs() {
+                    self.outgoing.ops.push(Op::DropDue { at_ms });
+                }
             }
             Work::Lapse { .. } => {}
+            Work::Count(count) => self.counted(&count),
             Work::Forget { then, dropped: true, .. } => told(then, Ok(()), core),
             Work::Forget { .. } => {
                 self.sweep = Some(sweep);
@@ -414,7 +444,8 @@ impl User {
                     self.again.push(Work::Forget { device, upto, tail, dropped, then: Then::Nobody });
                 }
             }
-            Work::Expire { .. } | Work::Lapse { .. } => {}
+            Work::Expire { .. } => self.inbox.expire_from = Seq::ZERO,
+            Work::Lapse { .. } | Work::Count(_) => {}
         }
         self.forget_leaving();
         self.next_sweep(core);

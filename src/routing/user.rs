@@ -32,8 +32,9 @@ pub struct User {
     pub looked_up: VecDeque<Send>,
     /// The store has been asked about one of them; one question at a time.
     pub looking_up: bool,
-    /// Every durable dedupe entry of this user is in memory as well: no look-ups needed.
-    pub dedupe_complete: bool,
+    /// Until then the store may know sends to this user that memory does not, hybrid microseconds: what it
+    /// knows of them is older than `queue.dedupe_window` from then on.
+    dedupe_unsure_until_us: u64,
     /// Dedupe entries of this user that exist in memory only.
     pub memory_only: usize,
     pub outgoing: Outgoing,
@@ -80,7 +81,7 @@ impl User {
             presence: Presence::load(&record),
             looked_up: VecDeque::new(),
             looking_up: false,
-            dedupe_complete: !loaded.has_dedupe,
+            dedupe_unsure_until_us: if loaded.has_dedupe { core.now.us + core.settings.dedupe_window_us } else { 0 },
             memory_only: 0,
             outgoing: Outgoing::default(),
             sweep: None,
@@ -91,6 +92,16 @@ impl User {
             record_dirty: false,
             refreshed_us: core.now.us,
         }
+    }
+
+    /// Whether a send that memory does not know is new, without a look at the store.
+    pub fn dedupe_is_complete(&self, core: &Core) -> bool {
+        core.now.us >= self.dedupe_unsure_until_us
+    }
+
+    /// Memory has let go of something that the store still knows and has to be asked for.
+    pub fn dedupe_is_incomplete(&mut self, core: &Core) {
+        self.dedupe_unsure_until_us = core.now.us + core.settings.dedupe_window_us;
     }
 
     /// Applies one command meant for this user.
@@ -237,6 +248,7 @@ impl User {
             && self.looked_up.is_empty()
             && !self.looking_up
             && self.memory_only == 0
+            && self.inbox.expire_from <= self.inbox.front
             && self.sweep.is_none()
             && self.sweeps.is_empty()
             && self.again.is_empty()
@@ -276,7 +288,8 @@ fn load_inbox(loaded: &LoadedUser, core: &Core) -> Inbox {
     let (front, base) = first.map_or((stored_upto, tally), |(seq, base)| (Seq(seq.0 - 1), base));
     let devices: Vec<Device> = loaded.devices.iter().map(|device| load_device(device, tally, core)).collect();
     let last = devices.iter().map(|device| device.cursor).chain([stored_upto]).max().unwrap_or_default();
-    Inbox { devices, last, tally, base, front, stored_upto, ..Inbox::default() }
+    let counted = loaded.first.is_none();
+    Inbox { devices, last, tally, base, front, stored_upto, counted, ..Inbox::default() }
 }
 
 fn load_device(loaded: &crate::store::LoadedDevice, tally: Tally, core: &Core) -> Device {

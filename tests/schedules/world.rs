@@ -254,7 +254,13 @@ impl<'a> World<'a> {
                 self.watching.tell(None, &info, self.ledger.run);
             }
             Effect::Close(session, closing) => {
-                let session = who(&session).unwrap_err();
+                let session = match who(&session) {
+                    Err(session) => session,
+                    // A watch that was turned away.
+                    Ok(watcher) => {
+                        return self.about.into_iter().for_each(|u| self.watching.subscribe(watcher, u, false));
+                    }
+                };
                 let lapsed = closing.code == CloseCode::Internal && closing.reason.starts_with("too far behind");
                 self.end_session(session, !lapsed);
             }
@@ -276,13 +282,7 @@ impl<'a> World<'a> {
             }
             Effect::ReplyDone(..) | Effect::ReplyCount(..) => self.replied += 1,
             Effect::Drained(_) => self.drained += 1,
-            Effect::Error(session, ..) => {
-                // A watch that was turned away.
-                if let (Ok(watcher), Some(user)) = (who(&session), self.about) {
-                    self.watching.subscribe(watcher, user, false);
-                }
-            }
-            Effect::DeliverEphemeral(..) => {}
+            Effect::Error(..) | Effect::DeliverEphemeral(..) => {}
         }
     }
 
