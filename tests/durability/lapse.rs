@@ -1,10 +1,12 @@
 //! Goal: a device that is left lying around does not block its user: past the quota it lapses. What it
 //! missed is in the dead letters, and it is told of the gap.
-//! Method: two devices, one that keeps up and one that is away, and more messages than the quota holds.
+//! Method: two devices, one that keeps up and one that is away, and more messages than the quota holds. For the
+//! device that comes at the wrong moment the disk is held in the middle of the lapse.
 
-use super::common::client::{Options, TestClient};
+use super::common::client::{Options, Refused, TestClient};
 use super::common::daemon::Daemon;
 use super::common::history::History;
+use super::common::inside::Inside;
 use super::common::wait;
 use super::support::{accepted, dead_letters, enter, receive, register, send, waiting};
 
@@ -57,6 +59,51 @@ async fn a_device_that_is_far_behind_lapses_and_blocks_nobody() {
     let next = accepted_after(&mut alice, &mut phone, &mut laptop).await;
     assert!(next > last);
     history.assert_clean();
+}
+
+/// It must neither miss what lapses unannounced, nor get what is buried.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_comes_while_it_lapses_is_asked_to_come_again_and_then_told_of_the_gap() {
+    let inside = Inside::start(|config| config.queue.max_messages = QUOTA).await;
+    let mut laptop = inside.connect(&Options::of("bob", "laptop")).await;
+    laptop.expect("caught_up").await;
+    laptop.leave().await;
+    let mut phone = inside.connect(&Options::of("bob", "phone")).await;
+    phone.expect("caught_up").await;
+    let mut alice = inside.connect(&Options::of("alice", "chat")).await;
+    alice.expect("caught_up").await;
+    for number in 0..QUOTA {
+        alice.send("bob", &format!("m{number}"), "x").await;
+        let last = receive(&mut phone, &format!("m{number}"), false).await;
+        phone.ack(last).await;
+        accepted(&alice.recv().await, true);
+    }
+    // One more than the quota: the laptop begins to lapse, and the disk does not say so yet.
+    let gate = inside.engine.hold_commits();
+    alice.send("bob", "last", "x").await;
+    receive(&mut phone, "last", false).await;
+    wait::until("a commit that waits", async || inside.engine.holds_a_commit().then_some(())).await;
+    let comes = Options::of("bob", "laptop");
+    match TestClient::attempt(&inside.url(), &comes).await {
+        Err(Refused::Closed { code, reason }) => assert_eq!(code, 4429, "{reason}"),
+        other => panic!("let in: {:?}", other.map(|client| client.welcome)),
+    }
+    drop(gate);
+    let mut laptop =
+        wait::until("the laptop to be let in", async || TestClient::attempt(&inside.url(), &comes).await.ok()).await;
+    assert_eq!(laptop.welcome["gap"], true, "{}", laptop.welcome);
+    let mut seqs = Vec::new();
+    loop {
+        let frame = laptop.recv().await;
+        if frame["type"] == "caught_up" {
+            break;
+        }
+        seqs.push(frame["seq"].as_u64().unwrap());
+    }
+    let (_, page) = inside.admin("GET", "/v1/dead-letters?limit=1000").await;
+    let lapsed: Vec<_> = page["dead_letters"].as_array().unwrap().iter().map(|l| l["seq"].as_u64().unwrap()).collect();
+    assert!(!lapsed.is_empty() && lapsed.iter().all(|seq| !seqs.contains(seq)), "{lapsed:?} and {seqs:?}");
+    assert_eq!(lapsed.len() + seqs.len(), QUOTA as usize + 1, "each is either delivered or buried");
 }
 
 /// One more message reaches both.
