@@ -7,17 +7,22 @@ mod store_support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use doorstep::message::{Message, Tally};
 use doorstep::metrics::Metrics;
+use doorstep::store::FjallEngine;
+use doorstep::store::engine::{Change, Engine, Keyspace};
 use doorstep::store::writer::Cellar;
 use doorstep::store::{StoreError, Ticket, What, Write};
 use store_support::*;
 
 /// Tells the second process where to look.
 const SECOND_PROCESS: &str = "DOORSTEP_TEST_STORE";
+
+/// No test waits longer than this for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn open(path: &Path) -> Result<Cellar, StoreError> {
     Cellar::open(&store_config(path), &queue_config(), Metrics::new())
@@ -190,6 +195,50 @@ fn a_torn_first_batch_is_cut_off_like_any_other() {
         drop(store);
         assert_eq!(home.start().inbox("bob"), [1], "cut at {length}");
     }
+}
+
+/// The files of tables, together.
+fn table_bytes(store: &Path) -> u64 {
+    let keyspaces = std::fs::read_dir(store.join("keyspaces")).unwrap();
+    let tables = keyspaces.map(|keyspace| keyspace.unwrap().path().join("tables"));
+    let files = tables.flat_map(|tables| std::fs::read_dir(tables).into_iter().flatten());
+    files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum()
+}
+
+/// Puts values that cannot be compressed.
+fn fill(engine: &FjallEngine, keyspace: Keyspace, mib: u64) {
+    let mut random = fastrand::Rng::with_seed(mib);
+    for at in 0..mib * 4 {
+        let value = (0..256 << 10).map(|_| random.u8(..)).collect();
+        let key = at.to_be_bytes().to_vec();
+        engine.commit(vec![Change { keyspace, key, value: Some(value) }]).unwrap();
+    }
+}
+
+/// Small commits go on until it is so.
+fn until(what: &str, engine: &FjallEngine, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        let (keyspace, key, value) = (Keyspace::Meta, b"something".to_vec(), Some(vec![0; 8]));
+        engine.commit(vec![Change { keyspace, key, value }]).unwrap();
+    }
+}
+
+/// Every turn of dedupe empties a keyspace; its files used to stay until the next start.
+#[test]
+fn an_emptied_keyspace_gives_its_room_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = FjallEngine::open(dir.path(), 8 << 20).unwrap();
+    fill(&engine, Keyspace::Dedupe0, 24);
+    until("tables are written", &engine, || table_bytes(dir.path()) > 16 << 20);
+    engine.clear(Keyspace::Dedupe0).unwrap();
+    // Older versions of the tables are let go of when anything is written out.
+    fill(&engine, Keyspace::Dedupe1, 6);
+    until("the emptied tables are gone", &engine, || table_bytes(dir.path()) < 8 << 20);
+    let key = 0_u64.to_be_bytes();
+    assert_eq!(engine.get(Keyspace::Dedupe0, &key).unwrap(), None);
+    assert!(engine.get(Keyspace::Dedupe1, &key).unwrap().is_some());
 }
 
 /// Prints a figure and asserts none: the machine decides it.

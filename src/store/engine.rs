@@ -83,9 +83,9 @@ pub trait Engine: Send + Sync + 'static {
         visit: &mut Visitor<'_>,
     ) -> Result<(), StoreError>;
 
-    /// Empties a keyspace at a cost that does not depend on what is in it. Durable no later than the
-    /// next commit. The caller writes to the same keyspace soon after: the engine on disk cannot
-    /// let go of its old journals before.
+    /// Empties a keyspace without reading what is in it, and gives the room on the disk back in a while.
+    /// May wait for work on its tables that has begun. Durable no later than the next commit. The caller
+    /// writes to the same keyspace soon after: the engine on disk cannot let go of its old journals before.
     fn clear(&self, keyspace: Keyspace) -> Result<(), StoreError>;
 
     /// Bytes that the store takes on disk, journals included.

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{AbstractTree, Database, KeyspaceCreateOptions, PersistMode, Readable};
 
 use super::StoreError;
 use super::engine::{Change, Engine, KeyRange, Keyspace, Order, Visitor};
@@ -87,10 +87,7 @@ impl Engine for FjallEngine {
                 None => batch.remove(self.keyspace(keyspace), key),
             }
         }
-        batch.commit().map_err(|error| match error {
-            fjall::Error::Poisoned => StoreError::Poisoned,
-            other => StoreError::Write(other.to_string()),
-        })?;
+        batch.commit().map_err(writing)?;
         self.retire_journals();
         Ok(())
     }
@@ -124,8 +121,13 @@ impl Engine for FjallEngine {
         }
     }
 
+    /// fjall's own clearing forgets the tables and leaves their files until the next start, so they are
+    /// dropped first. No table may be written in between, by which old entries would come back.
     fn clear(&self, keyspace: Keyspace) -> Result<(), StoreError> {
-        self.keyspace(keyspace).clear().map_err(|error| StoreError::Write(error.to_string()))
+        let keyspace = self.keyspace(keyspace);
+        let _no_table_is_written = keyspace.tree.get_flush_lock();
+        keyspace.tree.drop_range::<&[u8], _>(..).map_err(|error| StoreError::Write(error.to_string()))?;
+        keyspace.clear().map_err(writing)
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -144,6 +146,13 @@ impl Engine for FjallEngine {
 fn options(keyspace: Keyspace) -> KeyspaceCreateOptions {
     let memtable_bytes = if keyspace == Keyspace::Inbox { INBOX_MEMTABLE_BYTES } else { OTHER_MEMTABLE_BYTES };
     KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes).manual_journal_persist(true)
+}
+
+fn writing(error: fjall::Error) -> StoreError {
+    match error {
+        fjall::Error::Poisoned => StoreError::Poisoned,
+        other => StoreError::Write(other.to_string()),
+    }
 }
 
 fn reading(error: fjall::Error) -> StoreError {
