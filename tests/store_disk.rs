@@ -241,6 +241,18 @@ fn an_emptied_keyspace_gives_its_room_back() {
     assert!(engine.get(Keyspace::Dedupe1, &key).unwrap().is_some());
 }
 
+/// Otherwise a power cut may keep the batch behind it whole, and a hole in its place.
+#[test]
+fn emptying_a_keyspace_does_not_wait_for_the_next_batch_to_reach_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = FjallEngine::open(dir.path(), 8 << 20).unwrap();
+    engine.commit(vec![Change { keyspace: Keyspace::Meta, key: b"k".to_vec(), value: None }]).unwrap();
+    let before = journal(dir.path()).1;
+    engine.clear(Keyspace::Dedupe0).unwrap();
+    let after = journal(dir.path()).1;
+    assert!(after.len() > before.len() && after.starts_with(&before));
+}
+
 /// Prints a figure and asserts none: the machine decides it.
 #[test]
 fn throughput_of_synced_batches() {

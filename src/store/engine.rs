@@ -84,8 +84,8 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<(), StoreError>;
 
     /// Empties a keyspace without reading what is in it, and gives the room on the disk back in a while.
-    /// May wait for work on its tables that has begun. Durable no later than the next commit. The caller
-    /// writes to the same keyspace soon after: the engine on disk cannot let go of its old journals before.
+    /// May wait for work on its tables that has begun. Synced when it returns `Ok`. The caller writes to
+    /// the same keyspace soon after: the engine on disk cannot let go of its old journals before.
     fn clear(&self, keyspace: Keyspace) -> Result<(), StoreError>;
 
     /// Bytes that the store takes on disk, journals included.

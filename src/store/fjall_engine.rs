@@ -123,11 +123,17 @@ impl Engine for FjallEngine {
 
     /// fjall's own clearing forgets the tables and leaves their files until the next start, so they are
     /// dropped first. No table may be written in between, by which old entries would come back.
+    ///
+    /// The mark of the clearing is synced by itself: if it went to the disk along with the next batch, a
+    /// power cut could keep that one whole behind a hole, which is what damage looks like.
     fn clear(&self, keyspace: Keyspace) -> Result<(), StoreError> {
         let keyspace = self.keyspace(keyspace);
-        let _no_table_is_written = keyspace.tree.get_flush_lock();
-        keyspace.tree.drop_range::<&[u8], _>(..).map_err(|error| StoreError::Write(error.to_string()))?;
-        keyspace.clear().map_err(writing)
+        {
+            let _no_table_is_written = keyspace.tree.get_flush_lock();
+            keyspace.tree.drop_range::<&[u8], _>(..).map_err(|error| StoreError::Write(error.to_string()))?;
+            keyspace.clear().map_err(writing)?;
+        }
+        self.database.persist(PersistMode::SyncData).map_err(writing)
     }
 
     fn disk_bytes(&self) -> u64 {
