@@ -10,12 +10,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use doorstep::ids::Seq;
 use doorstep::message::{Message, Tally};
 use doorstep::metrics::Metrics;
 use doorstep::store::FjallEngine;
 use doorstep::store::engine::{Change, Engine, Keyspace};
 use doorstep::store::writer::Cellar;
-use doorstep::store::{StoreError, Ticket, What, Write};
+use doorstep::store::{Op, StoreError, Ticket, What, Write};
 use store_support::*;
 
 /// Tells the second process where to look.
@@ -239,6 +240,37 @@ fn an_emptied_keyspace_gives_its_room_back() {
     let key = 0_u64.to_be_bytes();
     assert_eq!(engine.get(Keyspace::Dedupe0, &key).unwrap(), None);
     assert!(engine.get(Keyspace::Dedupe1, &key).unwrap().is_some());
+}
+
+/// A few tombstones used to wait for more of them, and gigabytes of removed messages with them.
+#[test]
+fn a_drained_queue_gives_its_room_back() {
+    const MESSAGES: u64 = 1_200;
+    let home = Home::on_disk();
+    let store = home.start();
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut append = |seq| {
+        let body: Vec<u8> = (0..64 << 10).map(|_| random.u8(..)).collect();
+        let message = Message { body: body.into(), ..(*message(seq, 0)).clone() };
+        let (tally, ticket) = (Tally::default(), Ticket::default());
+        Write { user: user("bob"), what: What::Append { message: message.into(), tally, digest: 0, ticket } }
+    };
+    for batch in (1..=MESSAGES).collect::<Vec<_>>().chunks(16) {
+        store.store(batch.iter().map(|seq| append(*seq)).collect());
+    }
+    // All but one, which is kept.
+    let (messages, bytes) = store.reader.totals();
+    let remove = |seq| Op::Remove { seq: Seq(seq), bytes: bytes / messages };
+    store.change("bob", (2..=MESSAGES).map(remove).collect());
+    let begun = Instant::now();
+    while table_bytes(&home.store.path) > 1 << 20 {
+        assert!(begun.elapsed() < PATIENCE, "{} bytes are left", table_bytes(&home.store.path));
+        store.change("bob", vec![Op::PutDue { at_ms: 1 }]);
+    }
+    assert_eq!(store.inbox("bob"), [1]);
+    store.store(vec![append(MESSAGES + 1)]);
+    drop(store);
+    assert_eq!(home.start().inbox("bob"), [1, MESSAGES + 1]);
 }
 
 /// Otherwise a power cut may keep the batch behind it whole, and a hole in its place.

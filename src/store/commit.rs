@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::dead::Bounds;
 use super::draft::Draft;
 use super::due::DueMemory;
+use super::engine::Keyspace;
 use super::meta::{self, Books};
 use super::queue::{Next, Queue, Submission};
 use super::shared::Shared;
@@ -211,6 +212,7 @@ impl Committer {
         let now = self.clock.now();
         self.shared.epochs.advance(self.steady_ms(now));
         self.look_at_free_space();
+        self.reclaim();
         let mut draft = self.draft();
         if self.dead_checked.elapsed() >= DEAD_AGE_CHECK || self.books.dead.bytes > self.settings.dead_letters_bytes {
             self.dead_checked = Instant::now();
@@ -263,6 +265,13 @@ impl Committer {
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "free disk space cannot be told"),
         }
+    }
+
+    /// Whatever drains must make room on the disk in the end, or `Low` would last for ever.
+    fn reclaim(&self) {
+        let Books { totals, dead, .. } = self.books;
+        let live = [(Keyspace::Inbox, totals.messages), (Keyspace::Dead, dead.next.saturating_sub(dead.head))];
+        self.shared.engine.reclaim(&live, self.shared.state() == StoreState::Low);
     }
 
     fn free_again(&self) -> u64 {

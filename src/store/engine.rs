@@ -88,6 +88,11 @@ pub trait Engine: Send + Sync + 'static {
     /// the same keyspace soon after: the engine on disk cannot let go of its old journals before.
     fn clear(&self, keyspace: Keyspace) -> Result<(), StoreError>;
 
+    /// Gives disk space back that removed entries still take, where there is enough of it, on a thread of
+    /// its own. Is told of each keyspace how many entries it holds, and whether free space is short. Asked
+    /// about once a second, and costs nothing as a rule.
+    fn reclaim(&self, _live: &[(Keyspace, u64)], _short_of_space: bool) {}
+
     /// Bytes that the store takes on disk, journals included.
     fn disk_bytes(&self) -> u64;
 

@@ -7,6 +7,8 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use fjall::{AbstractTree, Database, KeyspaceCreateOptions, PersistMode, Readable};
 
@@ -24,6 +26,20 @@ const JOURNALS_BYTES_MAX: u64 = 64 << 20;
 /// One thread can compact while the other flushes.
 const WORKER_THREADS: usize = 2;
 
+/// What removed entries may take at least, and as one part in how many of a keyspace, before their room is
+/// given back: as a rule, and when free space is short.
+const WASTE: (u64, u64) = (32 << 20, 2);
+const WASTE_WHEN_SHORT: (u64, u64) = (4 << 20, 8);
+/// Between one giving back of room and the next; and when one was of little use, as it is while a long
+/// look at older entries goes on.
+const RECLAIM_PAUSE: Duration = Duration::from_secs(10);
+const RECLAIM_PAUSE_IF_IN_VAIN: Duration = Duration::from_secs(600);
+/// How long tombstones may take to be written out, and how often that is looked at.
+const FLUSH_MAX: Duration = Duration::from_secs(60);
+const FLUSH_LOOK: Duration = Duration::from_millis(20);
+/// When as many snapshots were closed, fjall looks which of them is the oldest that is left.
+const SNAPSHOTS_BETWEEN_LOOKS: usize = 10_000;
+
 /// A store in a directory, locked against other processes (and other engines in this one).
 pub struct FjallEngine {
     /// In the order of [`Keyspace::ALL`].
@@ -32,6 +48,7 @@ pub struct FjallEngine {
     path: PathBuf,
     /// As many journals as there were when somebody last looked.
     journals: AtomicUsize,
+    reclaiming: Arc<Reclaiming>,
 }
 
 impl FjallEngine {
@@ -52,7 +69,8 @@ impl FjallEngine {
         let [inbox, device, user, dedupe0, dedupe1, due, dead, meta] =
             Keyspace::ALL.map(|keyspace| database.keyspace(keyspace.name(), || options(keyspace)).map_err(refused));
         let keyspaces = [inbox?, device?, user?, dedupe0?, dedupe1?, due?, dead?, meta?];
-        Ok(Self { keyspaces, database, path: path.to_owned(), journals: AtomicUsize::new(1) })
+        let (journals, reclaiming) = (AtomicUsize::new(1), Arc::default());
+        Ok(Self { keyspaces, database, path: path.to_owned(), journals, reclaiming })
     }
 
     /// A journal is replayed at the next start until all that it holds is in tables, and a keyspace that
@@ -136,6 +154,25 @@ impl Engine for FjallEngine {
         self.database.persist(PersistMode::SyncData).map_err(writing)
     }
 
+    fn reclaim(&self, live: &[(Keyspace, u64)], short_of_space: bool) {
+        let free = self.disk_free().unwrap_or(0);
+        let is_wasteful = |(keyspace, live): &&(Keyspace, u64)| {
+            Usage::of(self.keyspace(*keyspace)).is_wasteful(*live, short_of_space, free)
+        };
+        let Some((name, live)) = live.iter().find(is_wasteful).copied() else { return };
+        if !self.reclaiming.begin() {
+            return;
+        }
+        let (database, keyspace) = (self.database.clone(), self.keyspace(name).clone());
+        let reclaiming = self.reclaiming.clone();
+        let work = move || reclaiming.end(rewrite(&database, &keyspace, name, live));
+        // Nobody waits for its end: when the process ends meanwhile, that is a crash like any other.
+        if let Err(error) = std::thread::Builder::new().name("reclaim".into()).spawn(work) {
+            self.reclaiming.end(false);
+            tracing::warn!(%error, "no thread to give disk space back");
+        }
+    }
+
     fn disk_bytes(&self) -> u64 {
         // An error here means that a journal's length could not be read; this is a figure for
         // people, and the next commit will say what is wrong.
@@ -152,6 +189,109 @@ impl Engine for FjallEngine {
 fn options(keyspace: Keyspace) -> KeyspaceCreateOptions {
     let memtable_bytes = if keyspace == Keyspace::Inbox { INBOX_MEMTABLE_BYTES } else { OTHER_MEMTABLE_BYTES };
     KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes).manual_journal_persist(true)
+}
+
+/// At most one keyspace is rewritten at a time, and not again before a pause is over.
+#[derive(Default)]
+struct Reclaiming(Mutex<Reclaim>);
+
+#[derive(Default)]
+enum Reclaim {
+    #[default]
+    Ready,
+    Busy,
+    NotBefore(Instant),
+}
+
+impl Reclaiming {
+    fn begin(&self) -> bool {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = match *now {
+            Reclaim::Ready => true,
+            Reclaim::Busy => false,
+            Reclaim::NotBefore(instant) => Instant::now() >= instant,
+        };
+        if may {
+            *now = Reclaim::Busy;
+        }
+        may
+    }
+
+    fn end(&self, was_of_use: bool) {
+        let pause = if was_of_use { RECLAIM_PAUSE } else { RECLAIM_PAUSE_IF_IN_VAIN };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Reclaim::NotBefore(Instant::now() + pause);
+    }
+}
+
+/// What a keyspace has in its tables.
+#[derive(Debug, Clone, Copy)]
+struct Usage {
+    bytes: u64,
+    values: u64,
+}
+
+impl Usage {
+    fn of(keyspace: &fjall::Keyspace) -> Self {
+        let version = keyspace.tree.current_version();
+        let values =
+            version.iter_tables().map(|table| table.metadata.item_count.saturating_sub(table.tombstone_count())).sum();
+        Self { bytes: keyspace.disk_space(), values }
+    }
+
+    /// What of it is values that were removed, when `live` of them were not. A value counts like any other.
+    fn wasted(self, live: u64) -> u64 {
+        let dead = u128::from(self.values.saturating_sub(live));
+        let wasted = u128::from(self.bytes) * dead / u128::from(self.values.max(1));
+        u64::try_from(wasted).unwrap_or(self.bytes)
+    }
+
+    /// Rewriting has to be worth it, and must not itself fill the disk.
+    fn is_wasteful(self, live: u64, short_of_space: bool, free: u64) -> bool {
+        let (least, parts) = if short_of_space { WASTE_WHEN_SHORT } else { WASTE };
+        let wasted = self.wasted(live);
+        wasted >= least && wasted >= self.bytes / parts && self.bytes - wasted <= free / 2
+    }
+}
+
+/// Writes a keyspace anew without what was removed; true when that was of use.
+fn rewrite(database: &Database, keyspace: &fjall::Keyspace, name: Keyspace, live: u64) -> bool {
+    let before = Usage::of(keyspace);
+    if let Err(error) = compact(database, keyspace) {
+        tracing::warn!(keyspace = name.name(), %error, "disk space cannot be given back now");
+        return false;
+    }
+    let after = Usage::of(keyspace);
+    let (bytes_before, bytes) = (before.bytes, after.bytes);
+    tracing::info!(keyspace = name.name(), bytes_before, bytes, "disk space of removed entries was given back");
+    after.wasted(live) < before.wasted(live) / 2
+}
+
+/// A removed value stays on the disk until it meets its tombstone in the last level. Tombstones are small:
+/// left to itself, the tree may sit on gigabytes of removed messages before it has enough of them to merge.
+fn compact(database: &Database, keyspace: &fjall::Keyspace) -> Result<(), StoreError> {
+    keyspace.rotate_memtable().map_err(writing)?;
+    let begun = Instant::now();
+    while keyspace.sealed_memtable_count() > 0 {
+        if begun.elapsed() > FLUSH_MAX {
+            return Err(StoreError::Write("tombstones are not written out".into()));
+        }
+        std::thread::sleep(FLUSH_LOOK);
+    }
+    keyspace.major_compact().map_err(writing)?;
+    forget_versions(database, keyspace).map_err(|error| StoreError::Write(error.to_string()))
+}
+
+/// A file goes with the last version of the tree that names it, and fjall forgets versions when it writes
+/// a table: on a router that nobody writes to, never.
+fn forget_versions(database: &Database, keyspace: &fjall::Keyspace) -> Result<(), fjall::LsmError> {
+    // Drops nothing, for no key is so small, but makes one version more: of those that everybody could
+    // begin with the last is kept, and it must not be the one with the old files.
+    keyspace.tree.drop_range::<&[u8], _>(b"\0".as_slice()..b"\0\0")?;
+    for _ in 0..SNAPSHOTS_BETWEEN_LOOKS {
+        drop(database.snapshot());
+    }
+    let unseen = database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
+    keyspace.tree.get_version_history_lock().maintenance(keyspace.path(), unseen)
 }
 
 fn writing(error: fjall::Error) -> StoreError {
