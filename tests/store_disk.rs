@@ -273,6 +273,26 @@ fn a_drained_queue_gives_its_room_back() {
     assert_eq!(home.start().inbox("bob"), [1, MESSAGES + 1]);
 }
 
+/// Nothing is committed any more when it dies, so no commit can find out.
+#[test]
+fn a_dead_worker_of_the_engine_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = FjallEngine::open(dir.path(), 8 << 20).unwrap();
+    assert!(!engine.is_poisoned());
+    for keyspace in std::fs::read_dir(dir.path().join("keyspaces")).unwrap() {
+        std::fs::remove_dir_all(keyspace.unwrap().path().join("tables")).unwrap();
+    }
+    // Just as much as makes a table.
+    fill(&engine, Keyspace::Dedupe0, 4);
+    let begun = Instant::now();
+    while !engine.is_poisoned() {
+        assert!(begun.elapsed() < PATIENCE, "the death of a worker that writes tables was not noticed");
+        std::thread::yield_now();
+    }
+    let change = Change { keyspace: Keyspace::Meta, key: b"k".to_vec(), value: None };
+    assert!(matches!(engine.commit(vec![change]), Err(StoreError::Poisoned)));
+}
+
 /// Otherwise a power cut may keep the batch behind it whole, and a hole in its place.
 #[test]
 fn emptying_a_keyspace_does_not_wait_for_the_next_batch_to_reach_the_journal() {

@@ -34,6 +34,25 @@ fn nothing_is_reported_or_seen_before_it_is_synced() {
     assert_eq!(store.inbox("bob"), [1, 2]);
 }
 
+/// A commit may wait for ever for a thread of the engine that has died.
+#[test]
+fn a_dead_engine_is_announced_while_a_commit_hangs() {
+    let home = Home::in_memory();
+    let store = home.start();
+    let gate = home.memory().hold_commits();
+    store.writer.submit(0, vec![append("bob", 1)]);
+    home.memory().wait_for_held_commit();
+    home.memory().poison();
+    store.log.wait("the word", |log| log.states == [StoreState::Poisoned]);
+    assert_eq!(store.writer.state(), StoreState::Poisoned);
+    drop(gate);
+    store.log.wait("the report of what hung", |log| log.count(0) == 1);
+    let report = store.commit(vec![append("bob", 2)]);
+    assert!(matches!(report.error, Some(StoreError::Poisoned)), "{report:?}");
+    assert!(matches!(store.writer.close(true), Err(StoreError::Poisoned)));
+    assert_eq!(store.log.look(|log| log.states.clone()), [StoreState::Poisoned], "said once");
+}
+
 #[test]
 fn what_waits_meanwhile_goes_out_as_one_batch() {
     let home = Home::in_memory();

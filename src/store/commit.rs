@@ -14,6 +14,7 @@ use super::engine::Keyspace;
 use super::meta::{self, Books};
 use super::queue::{Next, Queue, Submission};
 use super::shared::Shared;
+use super::watch::Announcer;
 use super::{CommitReport, Reporter, StoreError, StoreState, What, Write, Written};
 use crate::clock::{Clock, Now};
 use crate::ids::Seq;
@@ -44,6 +45,7 @@ pub struct Committer {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     reporter: Arc<dyn Reporter>,
+    announcer: Arc<Announcer>,
     settings: Settings,
     clock: Clock,
     started: Now,
@@ -52,8 +54,8 @@ pub struct Committer {
     due: DueMemory,
     /// The highest seq that was ever handed over, cancelled ones included.
     highest: Seq,
-    /// What the reporter was told last.
-    announced: (StoreState, Seq),
+    /// The ceiling that the reporter was told last.
+    announced: Seq,
     ticked: Instant,
     dead_checked: Instant,
 }
@@ -62,7 +64,8 @@ impl Committer {
     /// Removes the clean mark, goes over from the first books (those on disk) to the second ones and sets
     /// a fresh ceiling: one batch, synced when this returns.
     pub fn start(
-        (shared, queue, reporter): (Arc<Shared>, Arc<Queue>, Arc<dyn Reporter>),
+        (shared, queue): (Arc<Shared>, Arc<Queue>),
+        (reporter, announcer): (Arc<dyn Reporter>, Arc<Announcer>),
         settings: Settings,
         clock: Clock,
         (books, first): (Books, Books),
@@ -72,13 +75,14 @@ impl Committer {
             shared,
             queue,
             reporter,
+            announcer,
             settings,
             clock,
             started,
             books,
             due: DueMemory::default(),
             highest: Seq::ZERO,
-            announced: (StoreState::Ok, Seq::ZERO),
+            announced: Seq::ZERO,
             ticked: instant,
             dead_checked: instant,
         };
@@ -94,7 +98,7 @@ impl Committer {
 
     /// Until the queue is closed.
     pub fn run(mut self) -> Result<(), StoreError> {
-        let _alarm = Alarm { shared: self.shared.clone(), reporter: self.reporter.clone() };
+        let _alarm = Alarm { shared: self.shared.clone(), announcer: self.announcer.clone() };
         self.announce();
         loop {
             match self.queue.next(TICK) {
@@ -280,13 +284,10 @@ impl Committer {
 
     /// Tells the reporter what is news to it. After the reports of a batch, never before.
     fn announce(&mut self) {
-        let now = (self.shared.state(), self.books.ceiling);
-        let before = std::mem::replace(&mut self.announced, now);
-        if before.0 != now.0 {
-            self.reporter.state(now.0);
-        }
-        if before.1 != now.1 {
-            self.reporter.ceiling(now.1);
+        self.announcer.announce();
+        let ceiling = self.books.ceiling;
+        if std::mem::replace(&mut self.announced, ceiling) != ceiling {
+            self.reporter.ceiling(ceiling);
         }
     }
 
@@ -336,14 +337,14 @@ fn untried(write: Write) -> Written {
 /// Says that the store is gone when the thread ends by a panic, so that nobody waits for it forever.
 struct Alarm {
     shared: Arc<Shared>,
-    reporter: Arc<dyn Reporter>,
+    announcer: Arc<Announcer>,
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.shared.enter(StoreState::Poisoned);
-            self.reporter.state(StoreState::Poisoned);
+            self.announcer.announce();
         }
     }
 }

@@ -88,6 +88,12 @@ pub trait Engine: Send + Sync + 'static {
     /// the same keyspace soon after: the engine on disk cannot let go of its old journals before.
     fn clear(&self, keyspace: Keyspace) -> Result<(), StoreError>;
 
+    /// Nothing can be committed any more, whichever thread of the engine failed and whether a commit has
+    /// noticed or still waits for that thread.
+    fn is_poisoned(&self) -> bool {
+        false
+    }
+
     /// Gives disk space back that removed entries still take, where there is enough of it, on a thread of
     /// its own. Is told of each keyspace how many entries it holds, and whether free space is short. Asked
     /// about once a second, and costs nothing as a rule.

@@ -42,6 +42,7 @@ struct Disk {
     waiting: usize,
     syncs_to_fail: u32,
     reads_fail: bool,
+    poisoned: bool,
     free_bytes: Option<u64>,
     commits: u64,
 }
@@ -68,6 +69,11 @@ impl MemoryEngine {
     /// The next `count` syncs fail: what they were to sync is in [`Unsynced`] limbo.
     pub fn fail_syncs(&self, count: u32) {
         self.lock().syncs_to_fail = count;
+    }
+
+    /// Says from now on that it has failed, as when a thread of an engine has died. Commits do not notice.
+    pub fn poison(&self) {
+        self.lock().poisoned = true;
     }
 
     pub fn fail_reads(&self, fail: bool) {
@@ -191,6 +197,10 @@ impl Engine for MemoryEngine {
             tables.retain(|(at, _), _| *at != keyspace);
         }
         Ok(())
+    }
+
+    fn is_poisoned(&self) -> bool {
+        self.lock().poisoned
     }
 
     fn disk_bytes(&self) -> u64 {

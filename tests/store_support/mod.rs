@@ -331,6 +331,10 @@ impl Engine for Counting {
         self.inner.clear(keyspace)
     }
 
+    fn is_poisoned(&self) -> bool {
+        self.inner.is_poisoned()
+    }
+
     fn reclaim(&self, live: &[(Keyspace, u64)], short_of_space: bool) {
         self.inner.reclaim(live, short_of_space);
     }
