@@ -83,8 +83,18 @@ impl FjallEngine {
             return;
         }
         for keyspace in &self.keyspaces {
-            if let Err(error) = keyspace.rotate_memtable() {
-                tracing::warn!(%error, "an older journal cannot be retired yet; the next start takes longer");
+            set_aside(keyspace);
+        }
+    }
+
+    /// Every commit into a memtable that is full already puts a message for fjall's workers into a bounded
+    /// queue, and a worker that works on one adds another, waiting for room. When both are busy for long the
+    /// queue fills up, and then they wait for each other for ever. So a memtable is set aside by the commit
+    /// that filled it, and there is about one message for each.
+    fn set_full_memtables_aside(&self) {
+        for (keyspace, name) in self.keyspaces.iter().zip(Keyspace::ALL) {
+            if keyspace.tree.active_memtable().size() > memtable_bytes(name) {
+                set_aside(keyspace);
             }
         }
     }
@@ -106,6 +116,7 @@ impl Engine for FjallEngine {
             }
         }
         batch.commit().map_err(writing)?;
+        self.set_full_memtables_aside();
         self.retire_journals();
         Ok(())
     }
@@ -193,8 +204,18 @@ impl Engine for FjallEngine {
 }
 
 fn options(keyspace: Keyspace) -> KeyspaceCreateOptions {
-    let memtable_bytes = if keyspace == Keyspace::Inbox { INBOX_MEMTABLE_BYTES } else { OTHER_MEMTABLE_BYTES };
-    KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes).manual_journal_persist(true)
+    KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes(keyspace)).manual_journal_persist(true)
+}
+
+fn memtable_bytes(keyspace: Keyspace) -> u64 {
+    if keyspace == Keyspace::Inbox { INBOX_MEMTABLE_BYTES } else { OTHER_MEMTABLE_BYTES }
+}
+
+/// Has what a keyspace gathered in memory written out. A failure of the disk poisons fjall, and is noticed.
+fn set_aside(keyspace: &fjall::Keyspace) {
+    if let Err(error) = keyspace.rotate_memtable() {
+        tracing::warn!(%error, "older journals cannot be retired yet; the next start takes longer");
+    }
 }
 
 /// At most one keyspace is rewritten at a time, and not again before a pause is over.
@@ -330,4 +351,47 @@ fn is_about_writing(kind: ErrorKind) -> bool {
             | ErrorKind::QuotaExceeded
             | ErrorKind::NotADirectory
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn put(engine: &FjallEngine, keyspace: Keyspace, key: &str, bytes: usize) {
+        let change = Change { keyspace, key: key.into(), value: Some(vec![0; bytes]) };
+        engine.commit(vec![change]).unwrap();
+    }
+
+    /// Both workers are held up by tables that they may not write.
+    #[test]
+    fn a_full_memtable_is_set_aside_by_the_commit_that_filled_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = FjallEngine::open(dir.path(), 1 << 20).unwrap();
+        let slow = [Keyspace::Dedupe0, Keyspace::Dedupe1];
+        let held = slow.map(|slow| engine.keyspace(slow).tree.get_flush_lock());
+        for slow in slow {
+            put(&engine, slow, "k", 1);
+            engine.keyspace(slow).rotate_memtable().unwrap();
+        }
+        for at in 0..18 {
+            put(&engine, Keyspace::Inbox, &at.to_string(), 1 << 20);
+            let size = engine.keyspace(Keyspace::Inbox).tree.active_memtable().size();
+            assert!(size <= INBOX_MEMTABLE_BYTES, "{size} bytes after {at} commits");
+        }
+        drop(held);
+    }
+
+    #[test]
+    fn room_is_given_back_where_it_is_worth_it_and_there_is_room_for_it() {
+        let usage = |bytes, values| Usage { bytes, values };
+        assert_eq!((usage(0, 0).wasted(0), usage(100, 10).wasted(4), usage(100, 10).wasted(20)), (0, 60, 0));
+        let (mib, plenty) = (1 << 20, u64::MAX);
+        assert!(usage(64 * mib, 100).is_wasteful(50, false, plenty));
+        assert!(!usage(64 * mib, 100).is_wasteful(51, false, plenty), "too little of it");
+        assert!(!usage(30 * mib, 100).is_wasteful(0, false, plenty), "too little");
+        assert!(usage(30 * mib, 100).is_wasteful(80, true, plenty), "not when space is short");
+        assert!(!usage(30 * mib, 100).is_wasteful(80, true, 40 * mib), "what is left would take 24 MiB meanwhile");
+    }
 }
