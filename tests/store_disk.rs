@@ -293,6 +293,16 @@ fn a_dead_worker_of_the_engine_is_noticed() {
     assert!(matches!(engine.commit(vec![change]), Err(StoreError::Poisoned)));
 }
 
+/// What is compressed is checked by compressing it again, and the next build may do that differently.
+#[test]
+fn journals_are_not_compressed() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = FjallEngine::open(dir.path(), 8 << 20).unwrap();
+    let value = b"once upon a time ".repeat(1_000);
+    engine.commit(vec![Change { keyspace: Keyspace::Inbox, key: b"k".to_vec(), value: Some(value.clone()) }]).unwrap();
+    assert!(journal(dir.path()).1.windows(value.len()).any(|bytes| bytes == value));
+}
+
 /// Otherwise a power cut may keep the batch behind it whole, and a hole in its place.
 #[test]
 fn emptying_a_keyspace_does_not_wait_for_the_next_batch_to_reach_the_journal() {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fjall::{AbstractTree, Database, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{AbstractTree, CompressionType, Database, KeyspaceCreateOptions, PersistMode, Readable};
 
 use super::StoreError;
 use super::engine::{Change, Engine, KeyRange, Keyspace, Order, Visitor};
@@ -64,6 +64,9 @@ impl FjallEngine {
             .max_journaling_size(JOURNALS_BYTES_MAX)
             .worker_threads(WORKER_THREADS)
             .manual_journal_persist(true)
+            // The checksum of a batch is that of the bytes as this build compresses them: with another
+            // version of the compressor a journal that is whole could not be replayed.
+            .journal_compression(CompressionType::None)
             .open()
             .map_err(refused)?;
         let [inbox, device, user, dedupe0, dedupe1, due, dead, meta] =
