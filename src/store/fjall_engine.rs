@@ -1,4 +1,4 @@
-//! The engine on disk: fjall. The one file that uses it (`journal.rs` knows its journal from outside).
+//! The engine on disk: fjall. The one file that uses it (`journal.rs` and `mend.rs` know its files from outside).
 //!
 //! A commit goes to fjall's journal and is synced (`fdatasync`) before fjall applies it to what
 //! readers see; a failed write or sync poisons fjall for good. Reads go through a snapshot: without
@@ -14,7 +14,7 @@ use fjall::{AbstractTree, CompressionType, Database, KeyspaceCreateOptions, Pers
 
 use super::StoreError;
 use super::engine::{Change, Engine, KeyRange, Keyspace, Order, Visitor};
-use super::journal::{self, JournalError};
+use super::mend::{MendError, mend};
 
 /// What one keyspace gathers in memory before it writes a table. Small, because up to five of these
 /// per busy keyspace can be in memory at once, and all of it is replayed after a crash.
@@ -54,8 +54,8 @@ pub struct FjallEngine {
 impl FjallEngine {
     /// Opens or creates the store in `path`; replays at most the journals.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
-        journal::mend(path).map_err(|error| match error {
-            JournalError::Locked => StoreError::Locked { path: path.display().to_string() },
+        mend(path).map_err(|error| match error {
+            MendError::Locked => StoreError::Locked { path: path.display().to_string() },
             other => StoreError::Read(other.to_string()),
         })?;
         let refused = |error: fjall::Error| opening(path, error);

@@ -18,6 +18,7 @@ mod fjall_engine;
 mod journal;
 mod keys;
 pub mod memory;
+mod mend;
 mod meta;
 mod queue;
 pub mod reader;
