@@ -5,9 +5,10 @@
 
 mod store_support;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use doorstep::ids::Seq;
@@ -240,6 +241,30 @@ fn an_emptied_keyspace_gives_its_room_back() {
     let key = 0_u64.to_be_bytes();
     assert_eq!(engine.get(Keyspace::Dedupe0, &key).unwrap(), None);
     assert!(engine.get(Keyspace::Dedupe1, &key).unwrap().is_some());
+}
+
+/// What a failed sync left in memory only would be read back, and called stored. It cannot be told from
+/// outside what is on the disk; but that the journal was written can be told from its time.
+#[test]
+fn after_an_unclean_stop_the_journal_is_written_again() {
+    let home = Home::on_disk();
+    for (round, clean) in [true, false, true, false].into_iter().enumerate() {
+        let store = home.start();
+        store.store(vec![
+            append("bob", 1 + round as u64),
+            change("clean", 0, vec![Op::PutUser { record: Default::default() }]),
+        ]);
+        store.writer.close(clean).unwrap();
+        drop(store);
+        let (path, bytes) = journal(&home.store.path);
+        File::options().write(true).open(&path).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        drop(home.open());
+        let was_written = std::fs::metadata(&path).unwrap().modified().unwrap() != UNIX_EPOCH;
+        // The first time, room that was taken in advance is given up.
+        assert!(round == 0 || was_written != clean, "round {round}");
+        assert_eq!(journal(&home.store.path).1, bytes);
+    }
+    assert_eq!(home.start().inbox("bob"), [1, 2, 3, 4]);
 }
 
 /// A few tombstones used to wait for more of them, and gigabytes of removed messages with them.

@@ -32,13 +32,29 @@ pub fn last_written(bytes: &[u8]) -> Option<usize> {
     Some(from + within)
 }
 
-/// How many bytes are whole batches, from the beginning on.
-pub fn sound_bytes(bytes: &[u8]) -> usize {
-    let mut sound = 0;
-    while let Some(length) = bytes.get(sound..).and_then(batch_bytes) {
-        sound += length;
+/// The whole batches that a journal begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sound {
+    pub length: usize,
+    /// Where the last one begins.
+    last_at: usize,
+}
+
+impl Sound {
+    pub fn of(journal: &[u8]) -> Self {
+        let mut sound = Self::default();
+        while let Some(length) = journal.get(sound.length..).and_then(batch_bytes) {
+            sound = Self { length: sound.length + length, last_at: sound.length };
+        }
+        sound
     }
-    sound
+
+    /// Whether there is an item in the last batch whose key and value are `wanted`.
+    pub fn ends_with(self, journal: &[u8], mut wanted: impl FnMut(&[u8], &[u8]) -> bool) -> bool {
+        let mut rest = journal.get(self.last_at..self.length).unwrap_or_default();
+        let Some(count) = take_head(&mut rest) else { return false };
+        (0..count).filter_map(|_| take_item(&mut rest)).any(|(key, value)| wanted(key, value))
+    }
 }
 
 /// Whether a whole batch begins anywhere in here.
@@ -58,7 +74,7 @@ pub fn is_torn_batch(bytes: &[u8]) -> bool {
     for _ in 0..count {
         match rest.first() {
             _ if torn => break,
-            Some(&(ITEM | CLEAR)) if has_sane_header(rest) => torn = skip_item(&mut rest).is_none(),
+            Some(&(ITEM | CLEAR)) if has_sane_header(rest) => torn = take_item(&mut rest).is_none(),
             next => return begins && next.is_none(),
         }
     }
@@ -89,14 +105,10 @@ fn before_hole(bytes: &[u8]) -> &[u8] {
 /// The length of the whole batch that these bytes begin with.
 fn batch_bytes(bytes: &[u8]) -> Option<usize> {
     let mut rest = bytes;
-    if take::<1>(&mut rest)? != [START] {
-        return None;
-    }
-    let count = u32::from_le_bytes(take(&mut rest)?);
-    take::<8>(&mut rest)?;
+    let count = take_head(&mut rest)?;
     let items = rest;
     for _ in 0..count {
-        skip_item(&mut rest)?;
+        take_item(&mut rest)?;
     }
     let items = items.get(..items.len() - rest.len())?;
     if take::<1>(&mut rest)? != [END] || u64::from_le_bytes(take(&mut rest)?) != xxh3_64(items) {
@@ -106,16 +118,29 @@ fn batch_bytes(bytes: &[u8]) -> Option<usize> {
     Some(bytes.len() - rest.len())
 }
 
-fn skip_item(rest: &mut &[u8]) -> Option<()> {
+/// How many items the batch has that these bytes begin with.
+fn take_head(rest: &mut &[u8]) -> Option<u32> {
+    if take::<1>(rest)? != [START] {
+        return None;
+    }
+    let count = u32::from_le_bytes(take(rest)?);
+    take::<8>(rest)?;
+    Some(count)
+}
+
+/// The key and the value of an item; both are empty when it says that a keyspace was emptied.
+fn take_item<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     match take::<1>(rest)? {
-        [CLEAR] => take::<8>(rest).map(drop),
+        [CLEAR] => take::<8>(rest).map(|_| Default::default()),
         [ITEM] => {
             take::<10>(rest)?;
             let key_bytes = usize::from(u16::from_le_bytes(take(rest)?));
             take::<4>(rest)?;
             let value_bytes = u32::from_le_bytes(take(rest)?) as usize;
-            *rest = rest.get(key_bytes.checked_add(value_bytes)?..)?;
-            Some(())
+            let (key, after) = rest.split_at_checked(key_bytes)?;
+            let (value, after) = after.split_at_checked(value_bytes)?;
+            *rest = after;
+            Some((key, value))
         }
         _ => None,
     }

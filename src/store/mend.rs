@@ -9,11 +9,12 @@
 //! holding the store's lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::journal::{has_batch, is_torn_batch, last_written, sound_bytes};
+use super::journal::{Sound, has_batch, is_torn_batch, last_written};
+use super::meta;
 
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
@@ -80,19 +81,42 @@ fn journals(store: &Path) -> io::Result<Vec<PathBuf>> {
 fn mend_one(path: &Path, is_newest: bool) -> Result<(), MendError> {
     let failed = |error| MendError::Io { path: path.to_owned(), error };
     let bytes = std::fs::read(path).map_err(failed)?;
-    let sound = sound_bytes(&bytes);
-    let tail = bytes.get(sound..).unwrap_or_default();
+    let sound = Sound::of(&bytes);
+    let tail = bytes.get(sound.length..).unwrap_or_default();
     // Zeros are room that was taken in advance.
-    let Some(last) = last_written(tail) else { return Ok(()) };
-    let tail = tail.get(..=last).unwrap_or_default();
+    if let Some(last) = last_written(tail) {
+        let tail = tail.get(..=last).unwrap_or_default();
+        judge(path, sound.length, tail)?;
+        // Older journals were synced before the next one was begun; their ends are fjall's to judge.
+        if is_newest {
+            cut(path, sound.length, tail).map_err(failed)?;
+        }
+    }
+    if is_newest && !sound.ends_with(&bytes, meta::is_clean) {
+        write_again(path, bytes.get(..sound.length).unwrap_or_default()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Whether the written bytes behind the sound ones may be cut off.
+fn judge(path: &Path, sound: usize, tail: &[u8]) -> Result<(), MendError> {
     if has_batch(tail) {
         return Err(MendError::Damaged { path: path.to_owned(), at: sound });
     }
     if sound == 0 && !is_torn_batch(tail) {
         return Err(MendError::Unknown { path: path.to_owned() });
     }
-    // Older journals were synced before the next one was begun; their ends are fjall's to judge.
-    if is_newest { cut(path, sound, tail).map_err(failed) } else { Ok(()) }
+    Ok(())
+}
+
+/// After a failed sync the kernel takes pages that never reached the disk for clean: they are read back
+/// whole, a later sync of theirs does nothing, and they are gone with the next power cut. What is in them
+/// would be called stored. So after anything but an orderly end (before which every sync succeeded) what
+/// was read is written again, in place, and synced, before anyone relies on it.
+fn write_again(path: &Path, sound: &[u8]) -> io::Result<()> {
+    let mut journal = OpenOptions::new().write(true).open(path)?;
+    journal.write_all(sound)?;
+    journal.sync_all()
 }
 
 fn cut(path: &Path, sound: usize, tail: &[u8]) -> io::Result<()> {

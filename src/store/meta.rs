@@ -82,6 +82,11 @@ pub fn put_clean(batch: &mut Batch, upto: Seq) {
     put(batch, KEY_CLEAN, [upto.0]);
 }
 
+/// Whether this is the mark of an orderly end. A user may have the same name, but not as short a record.
+pub fn is_clean(key: &[u8], value: &[u8]) -> bool {
+    key == KEY_CLEAN.as_bytes() && value.len() == encode_numbers([0]).len()
+}
+
 pub fn drop_clean(batch: &mut Batch) {
     batch.remove(Keyspace::Meta, KEY_CLEAN.into());
 }
