@@ -267,6 +267,48 @@ fn after_an_unclean_stop_the_journal_is_written_again() {
     assert_eq!(home.start().inbox("bob"), [1, 2, 3, 4]);
 }
 
+/// The power may go at any moment of the very first start.
+#[test]
+fn a_store_whose_making_was_cut_off_is_made_anew() {
+    for version in [None, Some(""), Some("FJ"), Some("\0\0\0\0")] {
+        let home = Home::on_disk();
+        let file = |name: &str, text: &[u8]| std::fs::write(home.store.path.join(name), text).unwrap();
+        file("lock", b"");
+        std::fs::create_dir(home.store.path.join("keyspaces")).unwrap();
+        file("0.jnl", &[0; 10_000]);
+        version.into_iter().for_each(|text| file("version", text.as_bytes()));
+        let store = home.start();
+        store.store(vec![append("bob", 1)]);
+        drop(store);
+        assert_eq!(home.start().inbox("bob"), [1], "{version:?}");
+    }
+}
+
+/// fjall would make it anew, and forget what the others hold.
+#[test]
+fn a_missing_file_is_refused_with_its_path() {
+    let home = Home::on_disk();
+    let engine = FjallEngine::open(&home.store.path, 8 << 20).unwrap();
+    fill(&engine, Keyspace::Dedupe0, 5);
+    until("tables are written", &engine, || table_bytes(&home.store.path) > 2 << 20);
+    drop(engine);
+    home.start().store(vec![append("bob", 1)]);
+    let keyspaces = std::fs::read_dir(home.store.path.join("keyspaces")).unwrap();
+    let has_tables = |keyspace: &PathBuf| std::fs::read_dir(keyspace.join("tables")).unwrap().count() > 0;
+    let with_tables = keyspaces.map(|keyspace| keyspace.unwrap().path()).filter(has_tables);
+    let mut files: Vec<_> = with_tables.map(|keyspace| keyspace.join("current")).collect();
+    assert!(files.len() > 1 && files.contains(&home.store.path.join("keyspaces/0/current")), "{files:?}");
+    files.extend([home.store.path.join("version"), home.store.path.join("lock"), journal(&home.store.path).0]);
+    for file in files {
+        let aside = home.store.path.with_extension("aside");
+        std::fs::rename(&file, &aside).unwrap();
+        let refused = open(&home.store.path).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("is missing") && refused.contains(file.to_str().unwrap()), "{refused:?}");
+        std::fs::rename(&aside, &file).unwrap();
+        assert_eq!(home.start().inbox("bob"), [1], "{}", file.display());
+    }
+}
+
 /// A few tombstones used to wait for more of them, and gigabytes of removed messages with them.
 #[test]
 fn a_drained_queue_gives_its_room_back() {

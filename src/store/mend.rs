@@ -1,12 +1,15 @@
-//! Looks at fjall's journals before fjall does, for the two kinds of damage that it does not handle well.
+//! Looks at fjall's files before fjall does, for what it does not handle well.
 //!
 //! A power cut may leave the last batch with a hole in the middle of a body, because pages reach the
 //! disk in any order; fjall then refuses to open the store. Such a batch was never synced, so nothing
 //! in it was ever called stored: it is cut off, and kept in a file beside. And where a journal is
 //! damaged with sound batches behind the damage, fjall may silently cut those off as well; they were
 //! synced, so that is refused here. So is a journal that does not even begin as it should: whoever cannot
-//! read its first batch cannot know that nothing in it was synced. Must never change a journal without
-//! holding the store's lock.
+//! read its first batch cannot know that nothing in it was synced.
+//!
+//! Where files are missing, fjall makes new ones, and what was in the others is gone: that is refused.
+//! Where the very first start was cut off, it finds files that it did not expect: they hold nothing, and are
+//! removed. Must never change a file without holding the store's lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -16,10 +19,19 @@ use std::time::Duration;
 use super::journal::{Sound, has_batch, is_torn_batch, last_written};
 use super::meta;
 
+/// Files and folders of fjall 3.
+const VERSION: &str = "version";
+const VERSION_BYTES: usize = 4;
+const FIRST_JOURNAL: &str = "0.jnl";
+const KEYSPACES: &str = "keyspaces";
+const NAMES: &str = "0";
+const CURRENT: &str = "current";
+const TABLES: &str = "tables";
+
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why a journal must not be opened.
+/// Why a store must not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum MendError {
     #[error("the store is in use")]
@@ -33,13 +45,19 @@ pub enum MendError {
         path.display()
     )]
     Unknown { path: PathBuf },
+    #[error("{} is missing beside other files of the store; nothing was changed", path.display())]
+    Missing { path: PathBuf },
 }
 
-/// Mends a torn end and refuses damage before the end.
+/// Mends what a power cut leaves, and refuses damage and loss of anything else.
 pub fn mend(store: &Path) -> Result<(), MendError> {
     let lock_path = store.join("lock");
+    let failed = |error| MendError::Io { path: store.to_owned(), error };
     let lock = match OpenOptions::new().read(true).write(true).open(&lock_path) {
         Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && holds_keyspaces(store) => {
+            return Err(MendError::Missing { path: lock_path });
+        }
         // There is no store yet; or it cannot be opened, which fjall will say.
         Err(_) => return Ok(()),
     };
@@ -47,7 +65,13 @@ pub fn mend(store: &Path) -> Result<(), MendError> {
         TryLockError::WouldBlock => MendError::Locked,
         TryLockError::Error(error) => MendError::Io { path: lock_path, error },
     })?;
-    let journals = journals(store).map_err(|error| MendError::Io { path: store.to_owned(), error })?;
+    let journals = journals(store).map_err(failed)?;
+    if !is_begun(store).map_err(failed)? {
+        return remove_leftovers(store, &journals);
+    }
+    if let Some(path) = missing(store, &journals).map_err(failed)? {
+        return Err(MendError::Missing { path });
+    }
     for (place, path) in journals.iter().enumerate() {
         mend_one(path, place + 1 == journals.len())?;
     }
@@ -63,6 +87,66 @@ fn acquire(lock: &File) -> Result<(), TryLockError> {
         }
     }
     lock.try_lock()
+}
+
+/// Whether the file is there with which fjall ends the making of a store. It is short or empty when the
+/// power went just then.
+fn is_begun(store: &Path) -> io::Result<bool> {
+    match std::fs::read(store.join(VERSION)) {
+        Ok(version) => Ok(version.len() >= VERSION_BYTES && last_written(&version).is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The first start of all did not get as far as that. fjall would begin again, but not where it finds files.
+fn remove_leftovers(store: &Path, journals: &[PathBuf]) -> Result<(), MendError> {
+    let failed = |error| MendError::Io { path: store.to_owned(), error };
+    let keyspaces = store.join(KEYSPACES);
+    let mut holds_nothing = entries(&keyspaces).map_err(failed)?.is_empty();
+    for journal in journals {
+        holds_nothing &= last_written(&std::fs::read(journal).map_err(failed)?).is_none();
+    }
+    let version = store.join(VERSION);
+    if !holds_nothing {
+        return Err(MendError::Missing { path: version });
+    }
+    for file in journals.iter().chain([&version]).filter(|file| file.exists()) {
+        std::fs::remove_file(file).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// A file that a store has had from its first batch on, and this one has no more.
+fn missing(store: &Path, journals: &[PathBuf]) -> io::Result<Option<PathBuf>> {
+    if journals.is_empty() {
+        return Ok(Some(store.join(FIRST_JOURNAL)));
+    }
+    let keyspaces = entries(&store.join(KEYSPACES))?;
+    for keyspace in &keyspaces {
+        let current = keyspace.join(CURRENT);
+        // One that was being made may have neither.
+        if !current.exists() && !entries(&keyspace.join(TABLES))?.is_empty() {
+            return Ok(Some(current));
+        }
+    }
+    // Which of the others is which; made before any of them.
+    let names = store.join(KEYSPACES).join(NAMES).join(CURRENT);
+    let others = keyspaces.iter().any(|keyspace| !keyspace.ends_with(NAMES));
+    Ok((others && !names.exists()).then_some(names))
+}
+
+fn holds_keyspaces(store: &Path) -> bool {
+    entries(&store.join(KEYSPACES)).is_ok_and(|keyspaces| !keyspaces.is_empty())
+}
+
+/// What is in a folder; nothing when it is not there.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(folder) {
+        Ok(found) => found.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Oldest first.
