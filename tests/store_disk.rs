@@ -108,6 +108,22 @@ fn a_torn_tail_costs_the_torn_batch_and_nothing_before_it() {
     assert_eq!(home.start().inbox("bob").len(), 20);
 }
 
+/// On a full disk no copy of it can be kept.
+#[test]
+fn a_torn_tail_that_cannot_be_kept_is_cut_off_all_the_same() {
+    let home = Home::on_disk();
+    let store = home.start();
+    store.store(vec![append("bob", 1)]);
+    let (_, before) = journal(&home.store.path);
+    store.store(vec![append("bob", 2)]);
+    store.writer.close(false).unwrap();
+    drop(store);
+    let (path, whole) = journal(&home.store.path);
+    std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
+    std::fs::create_dir(path.with_extension(format!("jnl.{}.torn", before.len()))).unwrap();
+    assert_eq!(home.start().inbox("bob"), [1]);
+}
+
 /// Pages reach the disk in any order: a batch may have its end and a hole in the middle of a body.
 #[test]
 fn a_hole_in_the_last_batch_costs_that_batch_and_a_hole_before_it_is_refused() {

@@ -205,8 +205,11 @@ fn write_again(path: &Path, sound: &[u8]) -> io::Result<()> {
 
 fn cut(path: &Path, sound: usize, tail: &[u8]) -> io::Result<()> {
     let kept = path.with_extension(format!("jnl.{sound}.torn"));
-    std::fs::write(&kept, tail)?;
-    File::open(&kept)?.sync_all()?;
+    // A disk that was full when the power went is full now: a copy for the curious is no reason to stay away.
+    if let Err(error) = keep(&kept, tail) {
+        tracing::warn!(%error, kept = %kept.display(), "what is cut off the journal cannot be kept");
+        let _never_begun = std::fs::remove_file(&kept).is_err();
+    }
     let journal = OpenOptions::new().write(true).open(path)?;
     journal.set_len(sound as u64)?;
     journal.sync_all()?;
@@ -215,4 +218,10 @@ fn cut(path: &Path, sound: usize, tail: &[u8]) -> io::Result<()> {
         "the last batch was torn by a power cut; nothing in it was ever called stored"
     );
     Ok(())
+}
+
+fn keep(kept: &Path, tail: &[u8]) -> io::Result<()> {
+    let mut file = File::create(kept)?;
+    file.write_all(tail)?;
+    file.sync_all()
 }
