@@ -124,6 +124,29 @@ fn a_torn_tail_that_cannot_be_kept_is_cut_off_all_the_same() {
     assert_eq!(home.start().inbox("bob"), [1]);
 }
 
+/// It was not torn, so nobody can say that nothing in it was ever called stored.
+#[test]
+fn a_flipped_bit_in_the_last_batch_is_refused() {
+    let home = Home::on_disk();
+    let store = home.start();
+    store.store(vec![append("bob", 1)]);
+    let (_, before) = journal(&home.store.path);
+    store.store((2..=20).map(|seq| append("bob", seq)).collect());
+    store.writer.close(false).unwrap();
+    drop(store);
+    let (path, whole) = journal(&home.store.path);
+    for at in [before.len() + 30, (before.len() + whole.len()) / 2, whole.len() - 6] {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << 6;
+        std::fs::write(&path, &flipped).unwrap();
+        let refused = open(&home.store.path).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("damaged in its last batch"), "{at}: {refused:?}");
+        assert_eq!(journal(&home.store.path).1, flipped, "nothing was changed");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(home.start().inbox("bob").len(), 20);
+}
+
 /// Pages reach the disk in any order: a batch may have its end and a hole in the middle of a body.
 #[test]
 fn a_hole_in_the_last_batch_costs_that_batch_and_a_hole_before_it_is_refused() {

@@ -63,6 +63,23 @@ pub fn has_batch(bytes: &[u8]) -> bool {
     starts.into_iter().any(|(at, _)| bytes.get(at..).is_some_and(|rest| batch_bytes(rest).is_some()))
 }
 
+/// Whether a batch that is not sound was yet written to its end: its last bytes are there, and no sector of
+/// it is missing. It was damaged later then, and may have been synced before. It begins at `from`.
+pub fn is_written_to_its_end(journal: &[u8], from: usize) -> bool {
+    let mut rest = journal.get(from..).unwrap_or_default();
+    if !rest.ends_with(TRAILER) {
+        return false;
+    }
+    let mut sector_bytes = SECTOR_BYTES - from % SECTOR_BYTES;
+    while let Some((sector, after)) = rest.split_at_checked(sector_bytes.min(rest.len())).filter(|_| !rest.is_empty()) {
+        if is_hole(sector) {
+            return false;
+        }
+        (rest, sector_bytes) = (after, SECTOR_BYTES);
+    }
+    true
+}
+
 /// Whether these bytes, at the beginning of a journal, are what a power cut leaves of one batch: in order
 /// up to where the end or a hole comes too early. Another layout may share its first bytes with this one
 /// and go on differently; and a batch that is all there was not torn, whatever its checksum says.
@@ -97,9 +114,12 @@ fn has_sane_header(mut item: &[u8]) -> bool {
 
 /// Everything up to the first sector that never reached the disk.
 fn before_hole(bytes: &[u8]) -> &[u8] {
-    let is_hole = |sector: &[u8]| sector.iter().all(|byte| *byte == 0);
     let sectors = bytes.chunks(SECTOR_BYTES).take_while(|sector| !is_hole(sector)).count();
     bytes.get(..sectors * SECTOR_BYTES).unwrap_or(bytes)
+}
+
+fn is_hole(sector: &[u8]) -> bool {
+    sector.iter().all(|byte| *byte == 0)
 }
 
 /// The length of the whole batch that these bytes begin with.
@@ -198,6 +218,31 @@ mod tests {
                 }
             }
             assert!(is_torn_batch(trimmed(&holed)), "sectors {lost:b}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_was_damaged_after_it_was_written_is_told_from_a_torn_one() {
+        let whole = batch(&[10, 700, 0, 3_000, 40]);
+        for from in [0, 1, 100, 511, 512, 700] {
+            let journal = [vec![7; from], whole.clone()].concat();
+            for at in [0, 3, 14, 300, whole.len() - 20] {
+                let mut flipped = journal.clone();
+                flipped[from + at] ^= 1 << 6;
+                assert!(is_written_to_its_end(&flipped, from), "a bit at {at}, from {from}");
+            }
+            for length in 0..whole.len() {
+                assert!(
+                    !is_written_to_its_end(trimmed(&journal[..from + length]), from),
+                    "cut at {length} from {from}"
+                );
+            }
+            let first = from / SECTOR_BYTES;
+            for lost in first..journal.len() / SECTOR_BYTES {
+                let mut holed = journal.clone();
+                holed[(lost * SECTOR_BYTES).max(from)..(lost + 1) * SECTOR_BYTES].fill(0);
+                assert!(!is_written_to_its_end(&holed, from), "sector {lost} from {from}");
+            }
         }
     }
 

@@ -4,7 +4,8 @@
 //! disk in any order; fjall then refuses to open the store. Such a batch was never synced, so nothing
 //! in it was ever called stored: it is cut off, and kept in a file beside. And where a journal is
 //! damaged with sound batches behind the damage, fjall may silently cut those off as well; they were
-//! synced, so that is refused here. So is a journal that does not even begin as it should: whoever cannot
+//! synced, so that is refused here. So is a last batch that is all there and has a wrong checksum: it was not
+//! torn, and may have been synced. So is a journal that does not even begin as it should: whoever cannot
 //! read its first batch cannot know that nothing in it was synced.
 //!
 //! Where files are missing, fjall makes new ones, and what was in the others is gone: that is refused.
@@ -16,7 +17,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::journal::{Sound, has_batch, is_torn_batch, last_written};
+use super::journal::{Sound, has_batch, is_torn_batch, is_written_to_its_end, last_written};
 use super::meta;
 
 /// Files and folders of fjall 3.
@@ -40,6 +41,12 @@ pub enum MendError {
     Io { path: PathBuf, error: io::Error },
     #[error("{} is damaged at byte {at} and has sound batches behind that; nothing was changed", path.display())]
     Damaged { path: PathBuf, at: usize },
+    #[error(
+        "{} is damaged in its last batch, at byte {at}, which was written to its end and may have been stored; \
+         nothing was changed",
+        path.display()
+    )]
+    DamagedLast { path: PathBuf, at: usize },
     #[error(
         "{} does not begin as a journal that this doorstep knows (was it written by another version?); nothing was changed",
         path.display()
@@ -170,7 +177,7 @@ fn mend_one(path: &Path, is_newest: bool) -> Result<(), MendError> {
     // Zeros are room that was taken in advance.
     if let Some(last) = last_written(tail) {
         let tail = tail.get(..=last).unwrap_or_default();
-        judge(path, sound.length, tail)?;
+        judge(path, sound.length, bytes.get(..=sound.length + last).unwrap_or_default())?;
         // Older journals were synced before the next one was begun; their ends are fjall's to judge.
         if is_newest {
             cut(path, sound.length, tail).map_err(failed)?;
@@ -182,13 +189,17 @@ fn mend_one(path: &Path, is_newest: bool) -> Result<(), MendError> {
     Ok(())
 }
 
-/// Whether the written bytes behind the sound ones may be cut off.
-fn judge(path: &Path, sound: usize, tail: &[u8]) -> Result<(), MendError> {
+/// Whether what is written behind the first `sound` bytes may be cut off.
+fn judge(path: &Path, sound: usize, written: &[u8]) -> Result<(), MendError> {
+    let (path, tail) = (path.to_owned(), written.get(sound..).unwrap_or_default());
     if has_batch(tail) {
-        return Err(MendError::Damaged { path: path.to_owned(), at: sound });
+        return Err(MendError::Damaged { path, at: sound });
     }
     if sound == 0 && !is_torn_batch(tail) {
-        return Err(MendError::Unknown { path: path.to_owned() });
+        return Err(MendError::Unknown { path });
+    }
+    if is_written_to_its_end(written, sound) {
+        return Err(MendError::DamagedLast { path, at: sound });
     }
     Ok(())
 }
