@@ -209,6 +209,30 @@ fn a_device_whose_record_is_damaged_gets_everything_again() {
     assert_eq!(store.metrics.corrupt.get(), 1);
 }
 
+/// Beside a device that has everything, whose cursor says that nothing further back is needed.
+#[test]
+fn a_damaged_device_beside_one_that_has_everything_keeps_its_backlog() {
+    let home = Home::in_memory();
+    let store = home.start();
+    store.store((1..=5).map(|seq| append("bob", seq)).collect());
+    let device_at = |name, cursor| {
+        let record = DeviceRecord { cursor: Seq(cursor), ..DeviceRecord::default() };
+        Op::PutDevice { device: device(name), record }
+    };
+    store.change("bob", vec![device_at("phone", 5), device_at("laptop", 2)]);
+    home.memory().decay(Keyspace::Device, |key, value| {
+        if key.ends_with(b"laptop") {
+            value.truncate(12);
+        }
+    });
+    let loaded = store.reader.load(&user("bob")).unwrap();
+    assert_eq!((loaded.first.unwrap().0, loaded.last.unwrap().0), (Seq(1), Seq(5)));
+    let [laptop, phone] = &loaded.devices[..] else { panic!("{:?}", loaded.devices) };
+    assert_eq!((laptop.record.cursor, laptop.record.pushed_upto), (Seq::ZERO, Seq(5)));
+    assert_eq!(laptop.base.map(|base| base.messages), Some(0));
+    assert_eq!((phone.record.cursor, phone.base), (Seq(5), None));
+}
+
 /// Damages one of the store's own records.
 fn spoil(home: &Home, name: &str) {
     home.memory().decay(Keyspace::Meta, |key, value| {
