@@ -106,7 +106,12 @@ impl Committer {
                 // Nobody may be waiting for the answer any more; then it is not needed.
                 Next::ClearDead(reply) => drop(reply.send(self.clear_dead())),
                 Next::Idle => {}
-                Next::Close { clean } => return self.close(clean),
+                Next::Close { clean } => {
+                    let outcome = self.close(clean);
+                    // That the last sync failed must be known before anyone asks how it ended.
+                    self.announce();
+                    return outcome;
+                }
             }
             self.tick();
             self.announce();
@@ -297,7 +302,7 @@ impl Committer {
         self.started.wall_ms + now.us.saturating_sub(self.started.us) / 1000
     }
 
-    fn close(mut self, clean: bool) -> Result<(), StoreError> {
+    fn close(&mut self, clean: bool) -> Result<(), StoreError> {
         if self.is_poisoned() {
             return Err(StoreError::Poisoned);
         }
