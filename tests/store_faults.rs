@@ -7,6 +7,8 @@ mod store_support;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use doorstep::clock::wall_us;
@@ -51,6 +53,21 @@ fn a_dead_engine_is_announced_while_a_commit_hangs() {
     assert!(matches!(report.error, Some(StoreError::Poisoned)), "{report:?}");
     assert!(matches!(store.writer.close(true), Err(StoreError::Poisoned)));
     assert_eq!(store.log.look(|log| log.states.clone()), [StoreState::Poisoned], "said once");
+}
+
+#[test]
+fn nobody_waits_for_a_commit_thread_that_died() {
+    let home = Home::in_memory();
+    let engine = Counting::new(home.engine());
+    let store = home.start_on(engine.clone());
+    engine.commits_panic.store(true, Ordering::SeqCst);
+    store.writer.submit(0, vec![append("bob", 1)]);
+    store.log.wait("the word", |log| log.states == [StoreState::Poisoned]);
+    let (writer, (told, heard)) = (store.writer.clone(), channel());
+    let asking = std::thread::spawn(move || told.send(writer.clear_dead_letters()));
+    let answer = heard.recv_timeout(Duration::from_secs(20)).expect("an answer");
+    assert!(answer.is_err() && asking.join().is_ok());
+    assert!(store.writer.close(true).is_err());
 }
 
 #[test]

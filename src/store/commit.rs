@@ -98,7 +98,8 @@ impl Committer {
 
     /// Until the queue is closed.
     pub fn run(mut self) -> Result<(), StoreError> {
-        let _alarm = Alarm { shared: self.shared.clone(), announcer: self.announcer.clone() };
+        let (shared, queue, announcer) = (self.shared.clone(), self.queue.clone(), self.announcer.clone());
+        let _alarm = Alarm { shared, queue, announcer };
         self.announce();
         loop {
             match self.queue.next(TICK) {
@@ -342,6 +343,7 @@ fn untried(write: Write) -> Written {
 /// Says that the store is gone when the thread ends by a panic, so that nobody waits for it forever.
 struct Alarm {
     shared: Arc<Shared>,
+    queue: Arc<Queue>,
     announcer: Arc<Announcer>,
 }
 
@@ -349,6 +351,7 @@ impl Drop for Alarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.shared.enter(StoreState::Poisoned);
+            self.queue.abandon();
             self.announcer.announce();
         }
     }
