@@ -169,7 +169,7 @@ impl Committer {
             return Err(self.poison(error));
         }
         if draft.books.dead.bytes > self.settings.dead_letters_bytes {
-            self.trim_dead(&mut draft, 0);
+            self.trim_dead(&mut draft, Bounds::of_bytes(self.settings.dead_letters_bytes));
         }
         draft.books.ceiling = next_ceiling(draft.books.ceiling, now);
         if now.wall_ms.abs_diff(draft.books.alive_ms) >= ALIVE_MS {
@@ -226,8 +226,8 @@ impl Committer {
         let mut draft = self.draft();
         if self.dead_checked.elapsed() >= DEAD_AGE_CHECK || self.books.dead.bytes > self.settings.dead_letters_bytes {
             self.dead_checked = Instant::now();
-            let age_ms = u64::try_from(self.settings.dead_letters_age.as_millis()).unwrap_or(u64::MAX);
-            self.trim_dead(&mut draft, now.wall_ms.saturating_sub(age_ms));
+            let Settings { dead_letters_bytes, dead_letters_age, .. } = self.settings;
+            self.trim_dead(&mut draft, Bounds::of_bytes_and_age(dead_letters_bytes, dead_letters_age, now.wall_ms));
         }
         draft.books.ceiling = next_ceiling(draft.books.ceiling, now);
         if draft.books != self.books {
@@ -237,8 +237,7 @@ impl Committer {
         }
     }
 
-    fn trim_dead(&self, draft: &mut Draft, oldest_ms: u64) {
-        let bounds = Bounds { bytes: self.settings.dead_letters_bytes, oldest_ms };
+    fn trim_dead(&self, draft: &mut Draft, bounds: Bounds) {
         // The list stays longer than it should be for now; that is no reason to stop writing.
         if let Err(error) = draft.trim_dead(&*self.shared.engine, bounds) {
             tracing::error!(%error, "the oldest dead letters could not be read");
