@@ -250,6 +250,21 @@ fn a_damaged_device_beside_one_that_has_everything_keeps_its_backlog() {
     assert_eq!((phone.record.cursor, phone.base), (Seq(5), None));
 }
 
+/// Epochs are counted in windows, so that their numbers mean something else then.
+#[test]
+fn another_dedupe_window_forgets_nothing_at_its_first_start() {
+    let mut home = Home::in_memory();
+    let id = MessageId::new(&format!("m{:016}", 1)).unwrap();
+    let key = DedupeKey { recipient: user("bob"), from: user("alice"), id };
+    home.queue.dedupe_window = Duration::from_secs(24 * 3600);
+    home.start().store(vec![append("bob", 1)]);
+    for hours in [1, 1, 48, 48, 2] {
+        home.queue.dedupe_window = Duration::from_secs(hours * 3600);
+        let known = home.start().reader.dedupe(&key).unwrap();
+        assert_eq!(known.map(|known| known.seq), Some(Seq(1)), "{hours} hours");
+    }
+}
+
 /// Damages one of the store's own records.
 fn spoil(home: &Home, name: &str) {
     home.memory().decay(Keyspace::Meta, |key, value| {

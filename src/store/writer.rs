@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::commit::{Committer, Settings};
-use super::dedupe::Epochs;
+use super::dedupe::{self, Epochs};
 use super::engine::Engine;
 use super::fjall_engine::FjallEngine;
 use super::meta::{self, Books, Found};
@@ -53,9 +53,11 @@ impl Cellar {
         let found = meta::read(&*engine, &config.path.display().to_string())?;
         let boot = boot(&found, wall_ms);
         metrics.start_records_read.inc_by(boot.records_read);
-        let epochs = Epochs::new(queue.dedupe_window, found.books.dedupe, wall_ms);
+        let Books { dedupe, dedupe_window_ms, .. } = found.books;
+        let epochs = Epochs::new(queue.dedupe_window, (dedupe, dedupe_window_ms), wall_ms);
+        let dedupe_window_ms = dedupe::window_ms(queue.dedupe_window);
         let (unclean_upto, expiry_paused) = (boot.maybe_pushed_upto, boot.expiry_paused);
-        let first = Books { unclean_upto, expiry_paused, dedupe: epochs.held(), ..found.books };
+        let first = Books { unclean_upto, expiry_paused, dedupe: epochs.held(), dedupe_window_ms, ..found.books };
         let shared = Arc::new(Shared::new(engine, metrics, epochs, &first));
         let settings = Settings {
             min_free: config.min_free,
