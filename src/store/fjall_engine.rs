@@ -4,7 +4,8 @@
 //! readers see; a failed write or sync poisons fjall for good. Reads go through a snapshot: without
 //! one, a scan that runs beside a commit may see its end and not its beginning.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -72,6 +73,7 @@ impl FjallEngine {
         let [inbox, device, user, dedupe0, dedupe1, due, dead, meta] =
             Keyspace::ALL.map(|keyspace| database.keyspace(keyspace.name(), || options(keyspace)).map_err(refused));
         let keyspaces = [inbox?, device?, user?, dedupe0?, dedupe1?, due?, dead?, meta?];
+        sync_folders(path).map_err(|error| StoreError::Write(format!("{}: {error}", path.display())))?;
         let (journals, reclaiming) = (AtomicUsize::new(1), Arc::default());
         Ok(Self { keyspaces, database, path: path.to_owned(), journals, reclaiming })
     }
@@ -203,6 +205,20 @@ impl Engine for FjallEngine {
         let figures = rustix::fs::statvfs(&self.path)
             .map_err(|error| StoreError::Read(format!("{}: {error}", self.path.display())))?;
         Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
+    }
+}
+
+/// fjall syncs what is in its folders, but neither that the folder of a keyspace is there nor that the
+/// store's own is: a power cut soon after the first start would take away what was called stored.
+fn sync_folders(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    File::open(path.join("keyspaces"))?.sync_all()?;
+    let Some(parent) = path.parent() else { return Ok(()) };
+    match File::open(parent) {
+        Ok(parent) => parent.sync_all(),
+        // It belongs to somebody else, who made the store's folder.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
