@@ -67,7 +67,8 @@ pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 /// An embedded engine. All calls block; every method may be called from any thread.
 pub trait Engine: Send + Sync + 'static {
     /// Applies all changes or none. When it returns `Ok`, they are synced to disk and visible to
-    /// every read that starts afterwards; no read ever sees a part of them. After an error nobody
+    /// every read that starts afterwards. A read that starts while it works may see none of them or all
+    /// or, where the engine on disk finishes a table at that moment, some. After an error nobody
     /// knows whether they will be there after a restart, and nothing more may be committed.
     /// No two changes of one call may name the same key: engines differ in what that would mean.
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
