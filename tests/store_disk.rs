@@ -5,19 +5,26 @@
 
 mod store_support;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
+use doorstep::ids::Seq;
 use doorstep::message::{Message, Tally};
 use doorstep::metrics::Metrics;
+use doorstep::store::FjallEngine;
+use doorstep::store::engine::{Change, Engine, Keyspace};
 use doorstep::store::writer::Cellar;
-use doorstep::store::{StoreError, Ticket, What, Write};
+use doorstep::store::{Op, StoreError, Ticket, What, Write};
 use store_support::*;
 
 /// Tells the second process where to look.
 const SECOND_PROCESS: &str = "DOORSTEP_TEST_STORE";
+
+/// No test waits longer than this for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn open(path: &Path) -> Result<Cellar, StoreError> {
     Cellar::open(&store_config(path), &queue_config(), Metrics::new())
@@ -96,6 +103,45 @@ fn a_torn_tail_costs_the_torn_batch_and_nothing_before_it() {
         drop(store);
         let store = home.start();
         assert_eq!(store.inbox("bob"), [1, 2, 21], "what is written after a torn tail is found again");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert_eq!(home.start().inbox("bob").len(), 20);
+}
+
+/// On a full disk no copy of it can be kept.
+#[test]
+fn a_torn_tail_that_cannot_be_kept_is_cut_off_all_the_same() {
+    let home = Home::on_disk();
+    let store = home.start();
+    store.store(vec![append("bob", 1)]);
+    let (_, before) = journal(&home.store.path);
+    store.store(vec![append("bob", 2)]);
+    store.writer.close(false).unwrap();
+    drop(store);
+    let (path, whole) = journal(&home.store.path);
+    std::fs::write(&path, &whole[..whole.len() - 9]).unwrap();
+    std::fs::create_dir(path.with_extension(format!("jnl.{}.torn", before.len()))).unwrap();
+    assert_eq!(home.start().inbox("bob"), [1]);
+}
+
+/// It was not torn, so nobody can say that nothing in it was ever called stored.
+#[test]
+fn a_flipped_bit_in_the_last_batch_is_refused() {
+    let home = Home::on_disk();
+    let store = home.start();
+    store.store(vec![append("bob", 1)]);
+    let (_, before) = journal(&home.store.path);
+    store.store((2..=20).map(|seq| append("bob", seq)).collect());
+    store.writer.close(false).unwrap();
+    drop(store);
+    let (path, whole) = journal(&home.store.path);
+    for at in [before.len() + 30, (before.len() + whole.len()) / 2, whole.len() - 6] {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << 6;
+        std::fs::write(&path, &flipped).unwrap();
+        let refused = open(&home.store.path).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("damaged in its last batch"), "{at}: {refused:?}");
+        assert_eq!(journal(&home.store.path).1, flipped, "nothing was changed");
     }
     std::fs::write(&path, &whole).unwrap();
     assert_eq!(home.start().inbox("bob").len(), 20);
@@ -190,6 +236,189 @@ fn a_torn_first_batch_is_cut_off_like_any_other() {
         drop(store);
         assert_eq!(home.start().inbox("bob"), [1], "cut at {length}");
     }
+}
+
+/// The files of tables, together.
+fn table_bytes(store: &Path) -> u64 {
+    let keyspaces = std::fs::read_dir(store.join("keyspaces")).unwrap();
+    let tables = keyspaces.map(|keyspace| keyspace.unwrap().path().join("tables"));
+    let files = tables.flat_map(|tables| std::fs::read_dir(tables).into_iter().flatten());
+    files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum()
+}
+
+/// Puts values that cannot be compressed.
+fn fill(engine: &FjallEngine, keyspace: Keyspace, mib: u64) {
+    let mut random = fastrand::Rng::with_seed(mib);
+    for at in 0..mib * 4 {
+        let value = (0..256 << 10).map(|_| random.u8(..)).collect();
+        let key = at.to_be_bytes().to_vec();
+        engine.commit(vec![Change { keyspace, key, value: Some(value) }]).unwrap();
+    }
+}
+
+/// Small commits go on until it is so.
+fn until(what: &str, engine: &FjallEngine, is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        let (keyspace, key, value) = (Keyspace::Meta, b"something".to_vec(), Some(vec![0; 8]));
+        engine.commit(vec![Change { keyspace, key, value }]).unwrap();
+    }
+}
+
+/// Every turn of dedupe empties a keyspace; its files used to stay until the next start.
+#[test]
+fn an_emptied_keyspace_gives_its_room_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = FjallEngine::open(dir.path(), 8 << 20).unwrap();
+    fill(&engine, Keyspace::Dedupe0, 24);
+    until("tables are written", &engine, || table_bytes(dir.path()) > 16 << 20);
+    engine.clear(Keyspace::Dedupe0).unwrap();
+    // Older versions of the tables are let go of when anything is written out.
+    fill(&engine, Keyspace::Dedupe1, 6);
+    until("the emptied tables are gone", &engine, || table_bytes(dir.path()) < 8 << 20);
+    let key = 0_u64.to_be_bytes();
+    assert_eq!(engine.get(Keyspace::Dedupe0, &key).unwrap(), None);
+    assert!(engine.get(Keyspace::Dedupe1, &key).unwrap().is_some());
+}
+
+/// What a failed sync left in memory only would be read back, and called stored. It cannot be told from
+/// outside what is on the disk; but that the journal was written can be told from its time.
+#[test]
+fn after_an_unclean_stop_the_journal_is_written_again() {
+    let home = Home::on_disk();
+    for (round, clean) in [true, false, true, false].into_iter().enumerate() {
+        let store = home.start();
+        store.store(vec![
+            append("bob", 1 + round as u64),
+            change("clean", 0, vec![Op::PutUser { record: Default::default() }]),
+        ]);
+        store.writer.close(clean).unwrap();
+        drop(store);
+        let (path, bytes) = journal(&home.store.path);
+        File::options().write(true).open(&path).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        drop(home.open());
+        let was_written = std::fs::metadata(&path).unwrap().modified().unwrap() != UNIX_EPOCH;
+        // The first time, room that was taken in advance is given up.
+        assert!(round == 0 || was_written != clean, "round {round}");
+        assert_eq!(journal(&home.store.path).1, bytes);
+    }
+    assert_eq!(home.start().inbox("bob"), [1, 2, 3, 4]);
+}
+
+/// The power may go at any moment of the very first start.
+#[test]
+fn a_store_whose_making_was_cut_off_is_made_anew() {
+    for version in [None, Some(""), Some("FJ"), Some("\0\0\0\0")] {
+        let home = Home::on_disk();
+        let file = |name: &str, text: &[u8]| std::fs::write(home.store.path.join(name), text).unwrap();
+        file("lock", b"");
+        std::fs::create_dir(home.store.path.join("keyspaces")).unwrap();
+        file("0.jnl", &[0; 10_000]);
+        version.into_iter().for_each(|text| file("version", text.as_bytes()));
+        let store = home.start();
+        store.store(vec![append("bob", 1)]);
+        drop(store);
+        assert_eq!(home.start().inbox("bob"), [1], "{version:?}");
+    }
+}
+
+/// fjall would make it anew, and forget what the others hold.
+#[test]
+fn a_missing_file_is_refused_with_its_path() {
+    let home = Home::on_disk();
+    let engine = FjallEngine::open(&home.store.path, 8 << 20).unwrap();
+    fill(&engine, Keyspace::Dedupe0, 5);
+    until("tables are written", &engine, || table_bytes(&home.store.path) > 2 << 20);
+    drop(engine);
+    home.start().store(vec![append("bob", 1)]);
+    let keyspaces = std::fs::read_dir(home.store.path.join("keyspaces")).unwrap();
+    let has_tables = |keyspace: &PathBuf| std::fs::read_dir(keyspace.join("tables")).unwrap().count() > 0;
+    let with_tables = keyspaces.map(|keyspace| keyspace.unwrap().path()).filter(has_tables);
+    let mut files: Vec<_> = with_tables.map(|keyspace| keyspace.join("current")).collect();
+    assert!(files.len() > 1 && files.contains(&home.store.path.join("keyspaces/0/current")), "{files:?}");
+    files.extend([home.store.path.join("version"), home.store.path.join("lock"), journal(&home.store.path).0]);
+    for file in files {
+        let aside = home.store.path.with_extension("aside");
+        std::fs::rename(&file, &aside).unwrap();
+        let refused = open(&home.store.path).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("is missing") && refused.contains(file.to_str().unwrap()), "{refused:?}");
+        std::fs::rename(&aside, &file).unwrap();
+        assert_eq!(home.start().inbox("bob"), [1], "{}", file.display());
+    }
+}
+
+/// A few tombstones used to wait for more of them, and gigabytes of removed messages with them.
+#[test]
+fn a_drained_queue_gives_its_room_back() {
+    const MESSAGES: u64 = 1_200;
+    let home = Home::on_disk();
+    let store = home.start();
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut append = |seq| {
+        let body: Vec<u8> = (0..64 << 10).map(|_| random.u8(..)).collect();
+        let message = Message { body: body.into(), ..(*message(seq, 0)).clone() };
+        let (tally, ticket) = (Tally::default(), Ticket::default());
+        Write { user: user("bob"), what: What::Append { message: message.into(), tally, digest: 0, ticket } }
+    };
+    for batch in (1..=MESSAGES).collect::<Vec<_>>().chunks(16) {
+        store.store(batch.iter().map(|seq| append(*seq)).collect());
+    }
+    // All but one, which is kept.
+    let (messages, bytes) = store.reader.totals();
+    let remove = |seq| Op::Remove { seq: Seq(seq), bytes: bytes / messages };
+    store.change("bob", (2..=MESSAGES).map(remove).collect());
+    let begun = Instant::now();
+    while table_bytes(&home.store.path) > 1 << 20 {
+        assert!(begun.elapsed() < PATIENCE, "{} bytes are left", table_bytes(&home.store.path));
+        store.change("bob", vec![Op::PutDue { at_ms: 1 }]);
+    }
+    assert_eq!(store.inbox("bob"), [1]);
+    store.store(vec![append(MESSAGES + 1)]);
+    drop(store);
+    assert_eq!(home.start().inbox("bob"), [1, MESSAGES + 1]);
+}
+
+/// Nothing is committed any more when it dies, so no commit can find out.
+#[test]
+fn a_dead_worker_of_the_engine_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = FjallEngine::open(dir.path(), 8 << 20).unwrap();
+    assert!(!engine.is_poisoned());
+    for keyspace in std::fs::read_dir(dir.path().join("keyspaces")).unwrap() {
+        std::fs::remove_dir_all(keyspace.unwrap().path().join("tables")).unwrap();
+    }
+    // Just as much as makes a table.
+    fill(&engine, Keyspace::Dedupe0, 4);
+    let begun = Instant::now();
+    while !engine.is_poisoned() {
+        assert!(begun.elapsed() < PATIENCE, "the death of a worker that writes tables was not noticed");
+        std::thread::yield_now();
+    }
+    let change = Change { keyspace: Keyspace::Meta, key: b"k".to_vec(), value: None };
+    assert!(matches!(engine.commit(vec![change]), Err(StoreError::Poisoned)));
+}
+
+/// What is compressed is checked by compressing it again, and the next build may do that differently.
+#[test]
+fn journals_are_not_compressed() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = FjallEngine::open(dir.path(), 8 << 20).unwrap();
+    let value = b"once upon a time ".repeat(1_000);
+    engine.commit(vec![Change { keyspace: Keyspace::Inbox, key: b"k".to_vec(), value: Some(value.clone()) }]).unwrap();
+    assert!(journal(dir.path()).1.windows(value.len()).any(|bytes| bytes == value));
+}
+
+/// Otherwise a power cut may keep the batch behind it whole, and a hole in its place.
+#[test]
+fn emptying_a_keyspace_does_not_wait_for_the_next_batch_to_reach_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = FjallEngine::open(dir.path(), 8 << 20).unwrap();
+    engine.commit(vec![Change { keyspace: Keyspace::Meta, key: b"k".to_vec(), value: None }]).unwrap();
+    let before = journal(dir.path()).1;
+    engine.clear(Keyspace::Dedupe0).unwrap();
+    let after = journal(dir.path()).1;
+    assert!(after.len() > before.len() && after.starts_with(&before));
 }
 
 /// Prints a figure and asserts none: the machine decides it.

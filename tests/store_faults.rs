@@ -7,6 +7,8 @@ mod store_support;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use doorstep::clock::wall_us;
@@ -32,6 +34,40 @@ fn nothing_is_reported_or_seen_before_it_is_synced() {
     drop(gate);
     store.log.wait("both reports", |log| log.count(0) == 2);
     assert_eq!(store.inbox("bob"), [1, 2]);
+}
+
+/// A commit may wait for ever for a thread of the engine that has died.
+#[test]
+fn a_dead_engine_is_announced_while_a_commit_hangs() {
+    let home = Home::in_memory();
+    let store = home.start();
+    let gate = home.memory().hold_commits();
+    store.writer.submit(0, vec![append("bob", 1)]);
+    home.memory().wait_for_held_commit();
+    home.memory().poison();
+    store.log.wait("the word", |log| log.states == [StoreState::Poisoned]);
+    assert_eq!(store.writer.state(), StoreState::Poisoned);
+    drop(gate);
+    store.log.wait("the report of what hung", |log| log.count(0) == 1);
+    let report = store.commit(vec![append("bob", 2)]);
+    assert!(matches!(report.error, Some(StoreError::Poisoned)), "{report:?}");
+    assert!(matches!(store.writer.close(true), Err(StoreError::Poisoned)));
+    assert_eq!(store.log.look(|log| log.states.clone()), [StoreState::Poisoned], "said once");
+}
+
+#[test]
+fn nobody_waits_for_a_commit_thread_that_died() {
+    let home = Home::in_memory();
+    let engine = Counting::new(home.engine());
+    let store = home.start_on(engine.clone());
+    engine.commits_panic.store(true, Ordering::SeqCst);
+    store.writer.submit(0, vec![append("bob", 1)]);
+    store.log.wait("the word", |log| log.states == [StoreState::Poisoned]);
+    let (writer, (told, heard)) = (store.writer.clone(), channel());
+    let asking = std::thread::spawn(move || told.send(writer.clear_dead_letters()));
+    let answer = heard.recv_timeout(Duration::from_secs(20)).expect("an answer");
+    assert!(answer.is_err() && asking.join().is_ok());
+    assert!(store.writer.close(true).is_err());
 }
 
 #[test]
@@ -188,6 +224,45 @@ fn a_device_whose_record_is_damaged_gets_everything_again() {
     let phone = &loaded.devices[0];
     assert_eq!((&phone.device, phone.record.cursor, phone.record.pushed_upto), (&device("phone"), Seq::ZERO, Seq(5)));
     assert_eq!(store.metrics.corrupt.get(), 1);
+}
+
+/// Beside a device that has everything, whose cursor says that nothing further back is needed.
+#[test]
+fn a_damaged_device_beside_one_that_has_everything_keeps_its_backlog() {
+    let home = Home::in_memory();
+    let store = home.start();
+    store.store((1..=5).map(|seq| append("bob", seq)).collect());
+    let device_at = |name, cursor| {
+        let record = DeviceRecord { cursor: Seq(cursor), ..DeviceRecord::default() };
+        Op::PutDevice { device: device(name), record }
+    };
+    store.change("bob", vec![device_at("phone", 5), device_at("laptop", 2)]);
+    home.memory().decay(Keyspace::Device, |key, value| {
+        if key.ends_with(b"laptop") {
+            value.truncate(12);
+        }
+    });
+    let loaded = store.reader.load(&user("bob")).unwrap();
+    assert_eq!((loaded.first.unwrap().0, loaded.last.unwrap().0), (Seq(1), Seq(5)));
+    let [laptop, phone] = &loaded.devices[..] else { panic!("{:?}", loaded.devices) };
+    assert_eq!((laptop.record.cursor, laptop.record.pushed_upto), (Seq::ZERO, Seq(5)));
+    assert_eq!(laptop.base.map(|base| base.messages), Some(0));
+    assert_eq!((phone.record.cursor, phone.base), (Seq(5), None));
+}
+
+/// Epochs are counted in windows, so that their numbers mean something else then.
+#[test]
+fn another_dedupe_window_forgets_nothing_at_its_first_start() {
+    let mut home = Home::in_memory();
+    let id = MessageId::new(&format!("m{:016}", 1)).unwrap();
+    let key = DedupeKey { recipient: user("bob"), from: user("alice"), id };
+    home.queue.dedupe_window = Duration::from_secs(24 * 3600);
+    home.start().store(vec![append("bob", 1)]);
+    for hours in [1, 1, 48, 48, 2] {
+        home.queue.dedupe_window = Duration::from_secs(hours * 3600);
+        let known = home.start().reader.dedupe(&key).unwrap();
+        assert_eq!(known.map(|known| known.seq), Some(Seq(1)), "{hours} hours");
+    }
 }
 
 /// Damages one of the store's own records.

@@ -388,6 +388,10 @@ impl User {
                 core.act(Effect::ReplyCount(reply, if found { Ok(1) } else { Err(NotDone::NotFound) }));
             }
             Work::Expire { at_ms, fruitless } => {
+                if !self.inbox.pending.is_empty() {
+                    // No page has shown it, and what brings someone back to it may be the entry that goes now.
+                    self.outgoing.ops.push(Op::PutDue { at_ms: core.now.wall_ms + LOOK_AGAIN_MS });
+                }
                 if fruitless < FRUITLESS_PAGES_MAX {
                     self.inbox.expire_from = Seq::ZERO;
                 } else {

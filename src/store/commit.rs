@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use super::dead::Bounds;
 use super::draft::Draft;
 use super::due::DueMemory;
+use super::engine::Keyspace;
 use super::meta::{self, Books};
 use super::queue::{Next, Queue, Submission};
 use super::shared::Shared;
+use super::watch::Announcer;
 use super::{CommitReport, Reporter, StoreError, StoreState, What, Write, Written};
 use crate::clock::{Clock, Now};
 use crate::ids::Seq;
@@ -43,6 +45,7 @@ pub struct Committer {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     reporter: Arc<dyn Reporter>,
+    announcer: Arc<Announcer>,
     settings: Settings,
     clock: Clock,
     started: Now,
@@ -51,8 +54,8 @@ pub struct Committer {
     due: DueMemory,
     /// The highest seq that was ever handed over, cancelled ones included.
     highest: Seq,
-    /// What the reporter was told last.
-    announced: (StoreState, Seq),
+    /// The ceiling that the reporter was told last.
+    announced: Seq,
     ticked: Instant,
     dead_checked: Instant,
 }
@@ -61,7 +64,8 @@ impl Committer {
     /// Removes the clean mark, goes over from the first books (those on disk) to the second ones and sets
     /// a fresh ceiling: one batch, synced when this returns.
     pub fn start(
-        (shared, queue, reporter): (Arc<Shared>, Arc<Queue>, Arc<dyn Reporter>),
+        (shared, queue): (Arc<Shared>, Arc<Queue>),
+        (reporter, announcer): (Arc<dyn Reporter>, Arc<Announcer>),
         settings: Settings,
         clock: Clock,
         (books, first): (Books, Books),
@@ -71,13 +75,14 @@ impl Committer {
             shared,
             queue,
             reporter,
+            announcer,
             settings,
             clock,
             started,
             books,
             due: DueMemory::default(),
             highest: Seq::ZERO,
-            announced: (StoreState::Ok, Seq::ZERO),
+            announced: Seq::ZERO,
             ticked: instant,
             dead_checked: instant,
         };
@@ -93,7 +98,8 @@ impl Committer {
 
     /// Until the queue is closed.
     pub fn run(mut self) -> Result<(), StoreError> {
-        let _alarm = Alarm { shared: self.shared.clone(), reporter: self.reporter.clone() };
+        let (shared, queue, announcer) = (self.shared.clone(), self.queue.clone(), self.announcer.clone());
+        let _alarm = Alarm { shared, queue, announcer };
         self.announce();
         loop {
             match self.queue.next(TICK) {
@@ -101,7 +107,12 @@ impl Committer {
                 // Nobody may be waiting for the answer any more; then it is not needed.
                 Next::ClearDead(reply) => drop(reply.send(self.clear_dead())),
                 Next::Idle => {}
-                Next::Close { clean } => return self.close(clean),
+                Next::Close { clean } => {
+                    let outcome = self.close(clean);
+                    // That the last sync failed must be known before anyone asks how it ended.
+                    self.announce();
+                    return outcome;
+                }
             }
             self.tick();
             self.announce();
@@ -158,7 +169,7 @@ impl Committer {
             return Err(self.poison(error));
         }
         if draft.books.dead.bytes > self.settings.dead_letters_bytes {
-            self.trim_dead(&mut draft, 0);
+            self.trim_dead(&mut draft, Bounds::of_bytes(self.settings.dead_letters_bytes));
         }
         draft.books.ceiling = next_ceiling(draft.books.ceiling, now);
         if now.wall_ms.abs_diff(draft.books.alive_ms) >= ALIVE_MS {
@@ -211,11 +222,12 @@ impl Committer {
         let now = self.clock.now();
         self.shared.epochs.advance(self.steady_ms(now));
         self.look_at_free_space();
+        self.reclaim();
         let mut draft = self.draft();
         if self.dead_checked.elapsed() >= DEAD_AGE_CHECK || self.books.dead.bytes > self.settings.dead_letters_bytes {
             self.dead_checked = Instant::now();
-            let age_ms = u64::try_from(self.settings.dead_letters_age.as_millis()).unwrap_or(u64::MAX);
-            self.trim_dead(&mut draft, now.wall_ms.saturating_sub(age_ms));
+            let Settings { dead_letters_bytes, dead_letters_age, .. } = self.settings;
+            self.trim_dead(&mut draft, Bounds::of_bytes_and_age(dead_letters_bytes, dead_letters_age, now.wall_ms));
         }
         draft.books.ceiling = next_ceiling(draft.books.ceiling, now);
         if draft.books != self.books {
@@ -225,8 +237,7 @@ impl Committer {
         }
     }
 
-    fn trim_dead(&self, draft: &mut Draft, oldest_ms: u64) {
-        let bounds = Bounds { bytes: self.settings.dead_letters_bytes, oldest_ms };
+    fn trim_dead(&self, draft: &mut Draft, bounds: Bounds) {
         // The list stays longer than it should be for now; that is no reason to stop writing.
         if let Err(error) = draft.trim_dead(&*self.shared.engine, bounds) {
             tracing::error!(%error, "the oldest dead letters could not be read");
@@ -265,19 +276,23 @@ impl Committer {
         }
     }
 
+    /// Whatever drains must make room on the disk in the end, or `Low` would last for ever.
+    fn reclaim(&self) {
+        let Books { totals, dead, .. } = self.books;
+        let live = [(Keyspace::Inbox, totals.messages), (Keyspace::Dead, dead.next.saturating_sub(dead.head))];
+        self.shared.engine.reclaim(&live, self.shared.state() == StoreState::Low);
+    }
+
     fn free_again(&self) -> u64 {
         self.settings.min_free.saturating_add(self.settings.min_free / FREE_AGAIN_DIVISOR)
     }
 
     /// Tells the reporter what is news to it. After the reports of a batch, never before.
     fn announce(&mut self) {
-        let now = (self.shared.state(), self.books.ceiling);
-        let before = std::mem::replace(&mut self.announced, now);
-        if before.0 != now.0 {
-            self.reporter.state(now.0);
-        }
-        if before.1 != now.1 {
-            self.reporter.ceiling(now.1);
+        self.announcer.announce();
+        let ceiling = self.books.ceiling;
+        if std::mem::replace(&mut self.announced, ceiling) != ceiling {
+            self.reporter.ceiling(ceiling);
         }
     }
 
@@ -287,7 +302,7 @@ impl Committer {
         self.started.wall_ms + now.us.saturating_sub(self.started.us) / 1000
     }
 
-    fn close(mut self, clean: bool) -> Result<(), StoreError> {
+    fn close(&mut self, clean: bool) -> Result<(), StoreError> {
         if self.is_poisoned() {
             return Err(StoreError::Poisoned);
         }
@@ -327,14 +342,16 @@ fn untried(write: Write) -> Written {
 /// Says that the store is gone when the thread ends by a panic, so that nobody waits for it forever.
 struct Alarm {
     shared: Arc<Shared>,
-    reporter: Arc<dyn Reporter>,
+    queue: Arc<Queue>,
+    announcer: Arc<Announcer>,
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.shared.enter(StoreState::Poisoned);
-            self.reporter.state(StoreState::Poisoned);
+            self.queue.abandon();
+            self.announcer.announce();
         }
     }
 }

@@ -4,6 +4,7 @@
 //! the list. It must never drop without saying how many.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use super::batch::Batch;
 use super::engine::{Engine, Keyspace, Order};
@@ -18,13 +19,32 @@ const KEY_BYTES: u64 = 8;
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     pub bytes: u64,
-    /// Letters buried before this are too old.
+    /// Letters buried before this are too old, and so are those buried after the other one: their time is
+    /// that of a wrong clock, and would keep them, and all behind them, for good.
     pub oldest_ms: u64,
+    pub youngest_ms: u64,
 }
 
 impl Bounds {
     /// Fits nothing: everything is dropped.
-    pub const NOTHING: Self = Self { bytes: 0, oldest_ms: u64::MAX };
+    pub const NOTHING: Self = Self { bytes: 0, oldest_ms: u64::MAX, youngest_ms: 0 };
+
+    /// Letters of any age.
+    pub fn of_bytes(bytes: u64) -> Self {
+        Self { bytes, oldest_ms: 0, youngest_ms: u64::MAX }
+    }
+
+    pub fn of_bytes_and_age(bytes: u64, age: Duration, now_ms: u64) -> Self {
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        Self { bytes, oldest_ms: now_ms.saturating_sub(age_ms), youngest_ms: now_ms.saturating_add(age_ms) }
+    }
+
+    /// None where that cannot be told: a letter that cannot be read has no age.
+    fn is_too_old(self, value: &[u8]) -> Option<bool> {
+        let fits_nothing = self.oldest_ms > self.youngest_ms;
+        let buried = record::decode_dead(value).ok().map(|letter| letter.buried_ms);
+        buried.map(|ms| ms < self.oldest_ms || ms > self.youngest_ms).or(fits_nothing.then_some(true))
+    }
 }
 
 pub fn bury(letter: &DeadLetter, books: &mut DeadBooks, batch: &mut Batch) {
@@ -36,6 +56,8 @@ pub fn bury(letter: &DeadLetter, books: &mut DeadBooks, batch: &mut Batch) {
 
 /// Drops the oldest letters that are synced until the list is within its bounds; returns how many.
 /// What is buried in the same batch stays until the next time, so the bound may be passed by a batch.
+///
+/// A letter that cannot be read is as old as the next one that can: it goes with that one, or stays.
 pub fn trim(
     engine: &dyn Engine,
     bounds: Bounds,
@@ -43,22 +65,86 @@ pub fn trim(
     batch: &mut Batch,
 ) -> Result<usize, StoreError> {
     let mut dropped = 0;
+    let mut unsure = Vec::new();
     engine.scan(Keyspace::Dead, &keys::dead_from(books.head), Order::Ascending, &mut |key, value| {
         let Some(number) = keys::split_dead(key) else { return ControlFlow::Continue(()) };
-        let fits = books.bytes <= bounds.bytes && is_young(value, bounds.oldest_ms);
-        if fits || dropped == DROP_MAX {
+        if dropped + unsure.len() == DROP_MAX {
             return ControlFlow::Break(());
         }
-        batch.remove(Keyspace::Dead, key.to_vec());
-        books.head = number.saturating_add(1);
-        books.bytes = books.bytes.saturating_sub(KEY_BYTES + value.len() as u64);
-        dropped += 1;
+        unsure.push((number, KEY_BYTES + value.len() as u64));
+        match bounds.is_too_old(value) {
+            Some(false) if books.bytes <= bounds.bytes => return ControlFlow::Break(()),
+            None if books.bytes <= bounds.bytes => return ControlFlow::Continue(()),
+            _ => {}
+        }
+        for (number, bytes) in unsure.drain(..) {
+            batch.remove(Keyspace::Dead, keys::dead(number));
+            books.head = number.saturating_add(1);
+            books.bytes = books.bytes.saturating_sub(bytes);
+            dropped += 1;
+        }
         ControlFlow::Continue(())
     })?;
     Ok(dropped)
 }
 
-/// A letter that cannot be read has no age: it stays until it is in the way.
-fn is_young(value: &[u8], oldest_ms: u64) -> bool {
-    record::decode_dead(value).map_or(oldest_ms < u64::MAX, |letter| letter.buried_ms >= oldest_ms)
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ids::{Seq, UserId};
+    use crate::store::DeadReason;
+    use crate::store::memory::MemoryEngine;
+
+    const AGE: Duration = Duration::from_millis(100);
+
+    /// A list of letters that were buried at these times; None cannot be read.
+    fn list(buried: &[Option<u64>]) -> (Arc<MemoryEngine>, DeadBooks) {
+        let (engine, mut books, mut batch) = (MemoryEngine::new(), DeadBooks::default(), Batch::default());
+        for at in buried {
+            let (reason, user) = (DeadReason::Purged, UserId::new("bob").unwrap());
+            let buried_ms = at.unwrap_or(0);
+            bury(
+                &DeadLetter { reason, user, device: None, seq: Seq(1), message: None, buried_ms },
+                &mut books,
+                &mut batch,
+            );
+            if at.is_none() {
+                batch.put(Keyspace::Dead, keys::dead(books.next - 1), b"no letter".to_vec());
+            }
+        }
+        engine.commit(batch.into_changes()).unwrap();
+        (engine, books)
+    }
+
+    fn dropped(buried: &[Option<u64>], bounds: Bounds) -> usize {
+        let (engine, mut books) = list(buried);
+        trim(&*engine, bounds, &mut books, &mut Batch::default()).unwrap()
+    }
+
+    #[test]
+    fn what_has_no_age_does_not_keep_what_is_too_old() {
+        let at_1000 = Bounds::of_bytes_and_age(u64::MAX, AGE, 1_000);
+        let (old, young, unreadable) = (Some(800), Some(950), None);
+        assert_eq!(dropped(&[old, old, young, old], at_1000), 2);
+        assert_eq!(dropped(&[unreadable, unreadable, old, young], at_1000), 3);
+        assert_eq!(dropped(&[old, unreadable, young], at_1000), 1, "as young as the next");
+        assert_eq!(dropped(&[unreadable], at_1000), 0);
+        assert_eq!(dropped(&[Some(5_000), old, young], at_1000), 2, "the clock was wrong");
+        assert_eq!(dropped(&[Some(1_050), young], at_1000), 0, "a little ahead is nothing");
+    }
+
+    #[test]
+    fn bytes_are_bounded_whatever_can_be_read() {
+        for buried in [[Some(1); 5], [None; 5]] {
+            let (_, books) = list(&buried);
+            assert_eq!(dropped(&buried, Bounds::NOTHING), 5);
+            assert_eq!(dropped(&buried, Bounds::of_bytes(books.bytes)), 0);
+        }
+        let (_, books) = list(&[Some(1); 5]);
+        assert_eq!(dropped(&[Some(1); 5], Bounds::of_bytes(books.bytes / 2)), 3);
+    }
 }

@@ -24,12 +24,15 @@ pub struct Epochs {
 }
 
 impl Epochs {
-    /// `held` is what the store remembers. Time never goes back below it: after a step of the wall
-    /// clock to the past, entries are kept longer, never shorter. But not for good: epochs that only a
-    /// wrong clock can have counted are renamed, see [`renamed`].
-    pub fn new(window: Duration, held: [Option<u64>; 2], wall_ms: u64) -> Self {
-        let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX).max(1);
-        let held = renamed(held, wall_ms / window_ms);
+    /// `held` is what the store remembers, in epochs of `counted_in_ms`; 0 where it does not say. Time never
+    /// goes back below it: after a step of the wall clock to the past, entries are kept longer, never shorter.
+    /// But not for good: epochs that only a wrong clock can have counted are renamed, see [`renamed`]. So are
+    /// those of another window, whose numbers mean nothing in this one.
+    pub fn new(window: Duration, (held, counted_in_ms): ([Option<u64>; 2], u64), wall_ms: u64) -> Self {
+        let window_ms = window_ms(window);
+        let now = wall_ms / window_ms;
+        let is_far_ahead = latest(held).is_some_and(|latest| latest > now.saturating_add(AHEAD_MAX));
+        let held = if is_far_ahead || counted_in_ms != window_ms { renamed(held, now) } else { held };
         let latest = latest(held).unwrap_or(0);
         let current = AtomicU64::new(latest.max(wall_ms / window_ms));
         Self { window_ms, current, held: held.map(|epoch| AtomicU64::new(epoch.unwrap_or(NONE))) }
@@ -63,17 +66,22 @@ impl Epochs {
     }
 }
 
-/// The epochs that the keyspaces hold, when the wall clock says that it is `now`. If they lie far ahead of
-/// that, they get the names that keep them longest among those that come round again: the latest one the
-/// next epoch of its parity after the present, the other one the epoch before.
+/// Other names for the epochs that the keyspaces hold, when the wall clock says that it is `now`: those that
+/// keep them longest among the ones that come round again, the latest one the next epoch of its parity after
+/// the present, the other one the epoch before.
 ///
 /// So neither is emptied before a whole window is over, however young its entries are: the present
 /// epoch, whose end may be near, is not given to either. Emptying them here would forget what was sent
 /// a moment ago; leaving them would mean that nothing is ever emptied again.
 fn renamed(held: [Option<u64>; 2], now: u64) -> [Option<u64>; 2] {
-    let Some(latest) = latest(held).filter(|latest| *latest > now.saturating_add(AHEAD_MAX)) else { return held };
-    let next = now + 1 + (latest - now - 1) % 2;
+    let Some(latest) = latest(held) else { return held };
+    let next = now + 1 + u64::from(parity(latest) != parity(now + 1));
     held.map(|epoch| epoch.map(|epoch| if epoch == latest { next } else { next - 1 }))
+}
+
+/// The window as epochs are counted in it.
+pub fn window_ms(window: Duration) -> u64 {
+    u64::try_from(window.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 fn latest(held: [Option<u64>; 2]) -> Option<u64> {
@@ -92,13 +100,17 @@ pub fn parity(epoch: u64) -> usize {
 mod tests {
     use super::*;
 
+    fn epochs(held: [Option<u64>; 2], wall_ms: u64) -> Epochs {
+        Epochs::new(Duration::from_millis(100), (held, 100), wall_ms)
+    }
+
     fn readable(epochs: &Epochs) -> Vec<Keyspace> {
         epochs.readable().collect()
     }
 
     #[test]
     fn an_entry_is_found_for_one_window_and_at_most_two() {
-        let epochs = Epochs::new(Duration::from_millis(100), [None, None], 1_000);
+        let epochs = epochs([None, None], 1_000);
         assert_eq!(readable(&epochs), []);
         let epoch = epochs.advance(1_099);
         epochs.turned(epoch);
@@ -113,7 +125,7 @@ mod tests {
 
     #[test]
     fn time_that_goes_back_keeps_entries() {
-        let epochs = Epochs::new(Duration::from_millis(100), [Some(10), Some(9)], 800);
+        let epochs = epochs([Some(10), Some(9)], 800);
         assert_eq!(readable(&epochs), [keyspace(10), keyspace(9)]);
         assert_eq!((epochs.advance(899), epochs.held()), (10, [Some(10), Some(9)]));
     }
@@ -123,7 +135,7 @@ mod tests {
     fn epochs_of_a_wrong_clock_are_kept_for_a_window_and_then_emptied_in_turn() {
         let far = [[Some(1_000), Some(999)], [Some(1_000), Some(1_001)], [Some(4), Some(1_001)], [None, Some(1_001)]];
         for (held, wall_ms) in far.into_iter().flat_map(|held| [400, 499, 500, 599, 0].map(|wall_ms| (held, wall_ms))) {
-            let epochs = Epochs::new(Duration::from_millis(100), held, wall_ms);
+            let epochs = epochs(held, wall_ms);
             let both = readable(&epochs);
             assert_eq!(both.len(), held.iter().flatten().count(), "{held:?} at {wall_ms}");
             assert_eq!(both.first().copied(), latest(held).map(keyspace), "the latest is asked first");
@@ -135,7 +147,20 @@ mod tests {
                 assert_ne!(epochs.held()[parity(epoch)], Some(epoch), "its keyspace is to be emptied first");
             }
             assert_eq!(readable(&epochs), []);
-            assert_eq!(Epochs::new(Duration::from_millis(100), epochs.held(), wall_ms).held(), epochs.held());
+            assert_eq!(self::epochs(epochs.held(), wall_ms).held(), epochs.held());
+        }
+    }
+
+    #[test]
+    fn another_window_forgets_nothing_at_first() {
+        for counted_in_ms in [7, 99, 101, 1_000, 50_000, 0] {
+            let held = [Some(4), Some(3)];
+            let epochs = Epochs::new(Duration::from_millis(100), (held, counted_in_ms), 100_050);
+            assert_eq!(readable(&epochs), [keyspace(4), keyspace(3)], "{counted_in_ms}");
+            epochs.advance(100_149);
+            assert_eq!(readable(&epochs).len(), 2, "{counted_in_ms}: a window is not over yet");
+            epochs.advance(100_400);
+            assert_eq!(readable(&epochs), [], "{counted_in_ms}");
         }
     }
 }

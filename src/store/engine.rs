@@ -67,7 +67,8 @@ pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 /// An embedded engine. All calls block; every method may be called from any thread.
 pub trait Engine: Send + Sync + 'static {
     /// Applies all changes or none. When it returns `Ok`, they are synced to disk and visible to
-    /// every read that starts afterwards; no read ever sees a part of them. After an error nobody
+    /// every read that starts afterwards. A read that starts while it works may see none of them or all
+    /// or, where the engine on disk finishes a table at that moment, some. After an error nobody
     /// knows whether they will be there after a restart, and nothing more may be committed.
     /// No two changes of one call may name the same key: engines differ in what that would mean.
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
@@ -83,10 +84,21 @@ pub trait Engine: Send + Sync + 'static {
         visit: &mut Visitor<'_>,
     ) -> Result<(), StoreError>;
 
-    /// Empties a keyspace at a cost that does not depend on what is in it. Durable no later than the
-    /// next commit. The caller writes to the same keyspace soon after: the engine on disk cannot
-    /// let go of its old journals before.
+    /// Empties a keyspace without reading what is in it, and gives the room on the disk back in a while.
+    /// May wait for work on its tables that has begun. Synced when it returns `Ok`. The caller writes to
+    /// the same keyspace soon after: the engine on disk cannot let go of its old journals before.
     fn clear(&self, keyspace: Keyspace) -> Result<(), StoreError>;
+
+    /// Nothing can be committed any more, whichever thread of the engine failed and whether a commit has
+    /// noticed or still waits for that thread.
+    fn is_poisoned(&self) -> bool {
+        false
+    }
+
+    /// Gives disk space back that removed entries still take, where there is enough of it, on a thread of
+    /// its own. Is told of each keyspace how many entries it holds, and whether free space is short. Asked
+    /// about once a second, and costs nothing as a rule.
+    fn reclaim(&self, _live: &[(Keyspace, u64)], _short_of_space: bool) {}
 
     /// Bytes that the store takes on disk, journals included.
     fn disk_bytes(&self) -> u64;

@@ -1,18 +1,21 @@
-//! The engine on disk: fjall. The one file that uses it (`journal.rs` knows its journal from outside).
+//! The engine on disk: fjall. The one file that uses it (`journal.rs` and `mend.rs` know its files from outside).
 //!
 //! A commit goes to fjall's journal and is synced (`fdatasync`) before fjall applies it to what
 //! readers see; a failed write or sync poisons fjall for good. Reads go through a snapshot: without
 //! one, a scan that runs beside a commit may see its end and not its beginning.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use fjall::{Database, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{AbstractTree, CompressionType, Database, KeyspaceCreateOptions, PersistMode, Readable};
 
 use super::StoreError;
 use super::engine::{Change, Engine, KeyRange, Keyspace, Order, Visitor};
-use super::journal::{self, JournalError};
+use super::mend::{MendError, mend};
 use crate::limits::STORE_FILES_MAX;
 
 /// What one keyspace gathers in memory before it writes a table. Small, because up to five of these
@@ -25,6 +28,20 @@ const JOURNALS_BYTES_MAX: u64 = 64 << 20;
 /// One thread can compact while the other flushes.
 const WORKER_THREADS: usize = 2;
 
+/// What removed entries may take at least, and as one part in how many of a keyspace, before their room is
+/// given back: as a rule, and when free space is short.
+const WASTE: (u64, u64) = (32 << 20, 2);
+const WASTE_WHEN_SHORT: (u64, u64) = (4 << 20, 8);
+/// Between one giving back of room and the next; and when one was of little use, as it is while a long
+/// look at older entries goes on.
+const RECLAIM_PAUSE: Duration = Duration::from_secs(10);
+const RECLAIM_PAUSE_IF_IN_VAIN: Duration = Duration::from_secs(600);
+/// How long tombstones may take to be written out, and how often that is looked at.
+const FLUSH_MAX: Duration = Duration::from_secs(60);
+const FLUSH_LOOK: Duration = Duration::from_millis(20);
+/// When as many snapshots were closed, fjall looks which of them is the oldest that is left.
+const SNAPSHOTS_BETWEEN_LOOKS: usize = 10_000;
+
 /// A store in a directory, locked against other processes (and other engines in this one).
 pub struct FjallEngine {
     /// In the order of [`Keyspace::ALL`].
@@ -33,13 +50,14 @@ pub struct FjallEngine {
     path: PathBuf,
     /// As many journals as there were when somebody last looked.
     journals: AtomicUsize,
+    reclaiming: Arc<Reclaiming>,
 }
 
 impl FjallEngine {
     /// Opens or creates the store in `path`; replays at most the journals.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
-        journal::mend(path).map_err(|error| match error {
-            JournalError::Locked => StoreError::Locked { path: path.display().to_string() },
+        mend(path).map_err(|error| match error {
+            MendError::Locked => StoreError::Locked { path: path.display().to_string() },
             other => StoreError::Read(other.to_string()),
         })?;
         let refused = |error: fjall::Error| opening(path, error);
@@ -49,12 +67,17 @@ impl FjallEngine {
             .max_journaling_size(JOURNALS_BYTES_MAX)
             .worker_threads(WORKER_THREADS)
             .manual_journal_persist(true)
+            // The checksum of a batch is that of the bytes as this build compresses them: with another
+            // version of the compressor a journal that is whole could not be replayed.
+            .journal_compression(CompressionType::None)
             .open()
             .map_err(refused)?;
         let [inbox, device, user, dedupe0, dedupe1, due, dead, meta] =
             Keyspace::ALL.map(|keyspace| database.keyspace(keyspace.name(), || options(keyspace)).map_err(refused));
         let keyspaces = [inbox?, device?, user?, dedupe0?, dedupe1?, due?, dead?, meta?];
-        Ok(Self { keyspaces, database, path: path.to_owned(), journals: AtomicUsize::new(1) })
+        sync_folders(path).map_err(|error| StoreError::Write(format!("{}: {error}", path.display())))?;
+        let (journals, reclaiming) = (AtomicUsize::new(1), Arc::default());
+        Ok(Self { keyspaces, database, path: path.to_owned(), journals, reclaiming })
     }
 
     /// A journal is replayed at the next start until all that it holds is in tables, and a keyspace that
@@ -67,8 +90,18 @@ impl FjallEngine {
             return;
         }
         for keyspace in &self.keyspaces {
-            if let Err(error) = keyspace.rotate_memtable() {
-                tracing::warn!(%error, "an older journal cannot be retired yet; the next start takes longer");
+            set_aside(keyspace);
+        }
+    }
+
+    /// Every commit into a memtable that is full already puts a message for fjall's workers into a bounded
+    /// queue, and a worker that works on one adds another, waiting for room. When both are busy for long the
+    /// queue fills up, and then they wait for each other for ever. So a memtable is set aside by the commit
+    /// that filled it, and there is about one message for each.
+    fn set_full_memtables_aside(&self) {
+        for (keyspace, name) in self.keyspaces.iter().zip(Keyspace::ALL) {
+            if keyspace.tree.active_memtable().size() > memtable_bytes(name) {
+                set_aside(keyspace);
             }
         }
     }
@@ -89,10 +122,8 @@ impl Engine for FjallEngine {
                 None => batch.remove(self.keyspace(keyspace), key),
             }
         }
-        batch.commit().map_err(|error| match error {
-            fjall::Error::Poisoned => StoreError::Poisoned,
-            other => StoreError::Write(other.to_string()),
-        })?;
+        batch.commit().map_err(writing)?;
+        self.set_full_memtables_aside();
         self.retire_journals();
         Ok(())
     }
@@ -126,8 +157,44 @@ impl Engine for FjallEngine {
         }
     }
 
+    /// fjall's own clearing forgets the tables and leaves their files until the next start, so they are
+    /// dropped first. No table may be written in between, by which old entries would come back.
+    ///
+    /// The mark of the clearing is synced by itself: if it went to the disk along with the next batch, a
+    /// power cut could keep that one whole behind a hole, which is what damage looks like.
     fn clear(&self, keyspace: Keyspace) -> Result<(), StoreError> {
-        self.keyspace(keyspace).clear().map_err(|error| StoreError::Write(error.to_string()))
+        let keyspace = self.keyspace(keyspace);
+        {
+            let _no_table_is_written = keyspace.tree.get_flush_lock();
+            keyspace.tree.drop_range::<&[u8], _>(..).map_err(|error| StoreError::Write(error.to_string()))?;
+            keyspace.clear().map_err(writing)?;
+        }
+        self.database.persist(PersistMode::SyncData).map_err(writing)
+    }
+
+    /// fjall says it before it does anything else, so this does not wait for a commit that waits for a
+    /// thread that has died. When nothing is wrong there is nothing to do: every commit leaves the buffer empty.
+    fn is_poisoned(&self) -> bool {
+        self.database.persist(PersistMode::Buffer).is_err()
+    }
+
+    fn reclaim(&self, live: &[(Keyspace, u64)], short_of_space: bool) {
+        let free = self.disk_free().unwrap_or(0);
+        let is_wasteful = |(keyspace, live): &&(Keyspace, u64)| {
+            Usage::of(self.keyspace(*keyspace)).is_wasteful(*live, short_of_space, free)
+        };
+        let Some((name, live)) = live.iter().find(is_wasteful).copied() else { return };
+        if !self.reclaiming.begin() {
+            return;
+        }
+        let (database, keyspace) = (self.database.clone(), self.keyspace(name).clone());
+        let reclaiming = self.reclaiming.clone();
+        let work = move || reclaiming.end(rewrite(&database, &keyspace, name, live));
+        // Nobody waits for its end: when the process ends meanwhile, that is a crash like any other.
+        if let Err(error) = std::thread::Builder::new().name("reclaim".into()).spawn(work) {
+            self.reclaiming.end(false);
+            tracing::warn!(%error, "no thread to give disk space back");
+        }
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -143,9 +210,143 @@ impl Engine for FjallEngine {
     }
 }
 
+/// fjall syncs what is in its folders, but neither that the folder of a keyspace is there nor that the
+/// store's own is: a power cut soon after the first start would take away what was called stored.
+fn sync_folders(path: &Path) -> io::Result<()> {
+    let path = std::path::absolute(path)?;
+    File::open(path.join("keyspaces"))?.sync_all()?;
+    let Some(parent) = path.parent() else { return Ok(()) };
+    match File::open(parent) {
+        Ok(parent) => parent.sync_all(),
+        // It belongs to somebody else, who made the store's folder.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 fn options(keyspace: Keyspace) -> KeyspaceCreateOptions {
-    let memtable_bytes = if keyspace == Keyspace::Inbox { INBOX_MEMTABLE_BYTES } else { OTHER_MEMTABLE_BYTES };
-    KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes).manual_journal_persist(true)
+    KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes(keyspace)).manual_journal_persist(true)
+}
+
+fn memtable_bytes(keyspace: Keyspace) -> u64 {
+    if keyspace == Keyspace::Inbox { INBOX_MEMTABLE_BYTES } else { OTHER_MEMTABLE_BYTES }
+}
+
+/// Has what a keyspace gathered in memory written out. A failure of the disk poisons fjall, and is noticed.
+fn set_aside(keyspace: &fjall::Keyspace) {
+    if let Err(error) = keyspace.rotate_memtable() {
+        tracing::warn!(%error, "older journals cannot be retired yet; the next start takes longer");
+    }
+}
+
+/// At most one keyspace is rewritten at a time, and not again before a pause is over.
+#[derive(Default)]
+struct Reclaiming(Mutex<Reclaim>);
+
+#[derive(Default)]
+enum Reclaim {
+    #[default]
+    Ready,
+    Busy,
+    NotBefore(Instant),
+}
+
+impl Reclaiming {
+    fn begin(&self) -> bool {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = match *now {
+            Reclaim::Ready => true,
+            Reclaim::Busy => false,
+            Reclaim::NotBefore(instant) => Instant::now() >= instant,
+        };
+        if may {
+            *now = Reclaim::Busy;
+        }
+        may
+    }
+
+    fn end(&self, was_of_use: bool) {
+        let pause = if was_of_use { RECLAIM_PAUSE } else { RECLAIM_PAUSE_IF_IN_VAIN };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Reclaim::NotBefore(Instant::now() + pause);
+    }
+}
+
+/// What a keyspace has in its tables.
+#[derive(Debug, Clone, Copy)]
+struct Usage {
+    bytes: u64,
+    values: u64,
+}
+
+impl Usage {
+    fn of(keyspace: &fjall::Keyspace) -> Self {
+        let version = keyspace.tree.current_version();
+        let values =
+            version.iter_tables().map(|table| table.metadata.item_count.saturating_sub(table.tombstone_count())).sum();
+        Self { bytes: keyspace.disk_space(), values }
+    }
+
+    /// What of it is values that were removed, when `live` of them were not. A value counts like any other.
+    fn wasted(self, live: u64) -> u64 {
+        let dead = u128::from(self.values.saturating_sub(live));
+        let wasted = u128::from(self.bytes) * dead / u128::from(self.values.max(1));
+        u64::try_from(wasted).unwrap_or(self.bytes)
+    }
+
+    /// Rewriting has to be worth it, and must not itself fill the disk.
+    fn is_wasteful(self, live: u64, short_of_space: bool, free: u64) -> bool {
+        let (least, parts) = if short_of_space { WASTE_WHEN_SHORT } else { WASTE };
+        let wasted = self.wasted(live);
+        wasted >= least && wasted >= self.bytes / parts && self.bytes - wasted <= free / 2
+    }
+}
+
+/// Writes a keyspace anew without what was removed; true when that was of use.
+fn rewrite(database: &Database, keyspace: &fjall::Keyspace, name: Keyspace, live: u64) -> bool {
+    let before = Usage::of(keyspace);
+    if let Err(error) = compact(database, keyspace) {
+        tracing::warn!(keyspace = name.name(), %error, "disk space cannot be given back now");
+        return false;
+    }
+    let after = Usage::of(keyspace);
+    let (bytes_before, bytes) = (before.bytes, after.bytes);
+    tracing::info!(keyspace = name.name(), bytes_before, bytes, "disk space of removed entries was given back");
+    after.wasted(live) < before.wasted(live) / 2
+}
+
+/// A removed value stays on the disk until it meets its tombstone in the last level. Tombstones are small:
+/// left to itself, the tree may sit on gigabytes of removed messages before it has enough of them to merge.
+fn compact(database: &Database, keyspace: &fjall::Keyspace) -> Result<(), StoreError> {
+    keyspace.rotate_memtable().map_err(writing)?;
+    let begun = Instant::now();
+    while keyspace.sealed_memtable_count() > 0 {
+        if begun.elapsed() > FLUSH_MAX {
+            return Err(StoreError::Write("tombstones are not written out".into()));
+        }
+        std::thread::sleep(FLUSH_LOOK);
+    }
+    keyspace.major_compact().map_err(writing)?;
+    forget_versions(database, keyspace).map_err(|error| StoreError::Write(error.to_string()))
+}
+
+/// A file goes with the last version of the tree that names it, and fjall forgets versions when it writes
+/// a table: on a router that nobody writes to, never.
+fn forget_versions(database: &Database, keyspace: &fjall::Keyspace) -> Result<(), fjall::LsmError> {
+    // Drops nothing, for no key is so small, but makes one version more: of those that everybody could
+    // begin with the last is kept, and it must not be the one with the old files.
+    keyspace.tree.drop_range::<&[u8], _>(b"\0".as_slice()..b"\0\0")?;
+    for _ in 0..SNAPSHOTS_BETWEEN_LOOKS {
+        drop(database.snapshot());
+    }
+    let unseen = database.supervisor.snapshot_tracker.get_seqno_safe_to_gc();
+    keyspace.tree.get_version_history_lock().maintenance(keyspace.path(), unseen)
+}
+
+fn writing(error: fjall::Error) -> StoreError {
+    match error {
+        fjall::Error::Poisoned => StoreError::Poisoned,
+        other => StoreError::Write(other.to_string()),
+    }
 }
 
 fn reading(error: fjall::Error) -> StoreError {
@@ -171,4 +372,47 @@ fn is_about_writing(kind: ErrorKind) -> bool {
             | ErrorKind::QuotaExceeded
             | ErrorKind::NotADirectory
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn put(engine: &FjallEngine, keyspace: Keyspace, key: &str, bytes: usize) {
+        let change = Change { keyspace, key: key.into(), value: Some(vec![0; bytes]) };
+        engine.commit(vec![change]).unwrap();
+    }
+
+    /// Both workers are held up by tables that they may not write.
+    #[test]
+    fn a_full_memtable_is_set_aside_by_the_commit_that_filled_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = FjallEngine::open(dir.path(), 1 << 20).unwrap();
+        let slow = [Keyspace::Dedupe0, Keyspace::Dedupe1];
+        let held = slow.map(|slow| engine.keyspace(slow).tree.get_flush_lock());
+        for slow in slow {
+            put(&engine, slow, "k", 1);
+            engine.keyspace(slow).rotate_memtable().unwrap();
+        }
+        for at in 0..18 {
+            put(&engine, Keyspace::Inbox, &at.to_string(), 1 << 20);
+            let size = engine.keyspace(Keyspace::Inbox).tree.active_memtable().size();
+            assert!(size <= INBOX_MEMTABLE_BYTES, "{size} bytes after {at} commits");
+        }
+        drop(held);
+    }
+
+    #[test]
+    fn room_is_given_back_where_it_is_worth_it_and_there_is_room_for_it() {
+        let usage = |bytes, values| Usage { bytes, values };
+        assert_eq!((usage(0, 0).wasted(0), usage(100, 10).wasted(4), usage(100, 10).wasted(20)), (0, 60, 0));
+        let (mib, plenty) = (1 << 20, u64::MAX);
+        assert!(usage(64 * mib, 100).is_wasteful(50, false, plenty));
+        assert!(!usage(64 * mib, 100).is_wasteful(51, false, plenty), "too little of it");
+        assert!(!usage(30 * mib, 100).is_wasteful(0, false, plenty), "too little");
+        assert!(usage(30 * mib, 100).is_wasteful(80, true, plenty), "not when space is short");
+        assert!(!usage(30 * mib, 100).is_wasteful(80, true, 40 * mib), "what is left would take 24 MiB meanwhile");
+    }
 }

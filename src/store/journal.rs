@@ -1,27 +1,11 @@
-//! Looks at fjall's journals before fjall does, for the two kinds of damage that it does not handle well.
-//!
-//! A power cut may leave the last batch with a hole in the middle of a body, because pages reach the
-//! disk in any order; fjall then refuses to open the store. Such a batch was never synced, so nothing
-//! in it was ever called stored: it is cut off, and kept in a file beside. And where a journal is
-//! damaged with sound batches behind the damage, fjall may silently cut those off as well; they were
-//! synced, so that is refused here. So is a journal that does not even begin as it should: whoever cannot
-//! read its first batch cannot know that nothing in it was synced. Must never change a journal without
-//! holding the store's lock.
+//! What fjall's journals look like, so that their damage can be judged before fjall does.
 //!
 //! The layout is that of fjall 3 (`FJL` 3), little-endian: a batch is `01`, `u32` items, `u64` number;
 //! its items; `03`, `u64` XXH3-64 of the items, `FJL\x03`. An item is `02`, a byte, `01` when
 //! compressed or else `00`, `u64` keyspace (counted up from 0), `u16` length of the key, `u32` plain length,
 //! `u32` length of the value, key, value; or it is `04`, `u64` keyspace.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
 use xxhash_rust::xxh3::xxh3_64;
-
-const LOCK_TRIES: u32 = 5;
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 const START: u8 = 1;
 const ITEM: u8 = 2;
@@ -39,125 +23,67 @@ const KEYSPACES_MAX: u64 = 256;
 /// What reaches the disk whole or not at all; where it did not, there are zeros.
 const SECTOR_BYTES: usize = 512;
 
-/// Why a journal must not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    #[error("the store is in use")]
-    Locked,
-    #[error("{}: {error}", path.display())]
-    Io { path: PathBuf, error: io::Error },
-    #[error("{} is damaged at byte {at} and has sound batches behind that; nothing was changed", path.display())]
-    Damaged { path: PathBuf, at: usize },
-    #[error(
-        "{} does not begin as a journal that this doorstep knows (was it written by another version?); nothing was changed",
-        path.display()
-    )]
-    Unknown { path: PathBuf },
-}
-
-/// Mends a torn end and refuses damage before the end.
-pub fn mend(store: &Path) -> Result<(), JournalError> {
-    let lock_path = store.join("lock");
-    let lock = match OpenOptions::new().read(true).write(true).open(&lock_path) {
-        Ok(lock) => lock,
-        // There is no store yet; or it cannot be opened, which fjall will say.
-        Err(_) => return Ok(()),
-    };
-    acquire(&lock).map_err(|error| match error {
-        TryLockError::WouldBlock => JournalError::Locked,
-        TryLockError::Error(error) => JournalError::Io { path: lock_path, error },
-    })?;
-    let journals = journals(store).map_err(|error| JournalError::Io { path: store.to_owned(), error })?;
-    for (place, path) in journals.iter().enumerate() {
-        mend_one(path, place + 1 == journals.len())?;
-    }
-    Ok(())
-}
-
-/// Is patient for a moment: whoever held it may be just ending.
-fn acquire(lock: &File) -> Result<(), TryLockError> {
-    for _ in 1..LOCK_TRIES {
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
-            outcome => return outcome,
-        }
-    }
-    lock.try_lock()
-}
-
-/// Oldest first.
-fn journals(store: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(store)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        let number = name.and_then(|name| name.strip_suffix(".jnl")?.parse::<u64>().ok());
-        found.extend(number.map(|number| (number, path)));
-    }
-    found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
-}
-
-fn mend_one(path: &Path, is_newest: bool) -> Result<(), JournalError> {
-    let failed = |error| JournalError::Io { path: path.to_owned(), error };
-    let bytes = std::fs::read(path).map_err(failed)?;
-    let sound = sound_bytes(&bytes);
-    let tail = bytes.get(sound..).unwrap_or_default();
-    // Zeros are room that was taken in advance.
-    let Some(last) = last_written(tail) else { return Ok(()) };
-    let tail = tail.get(..=last).unwrap_or_default();
-    if has_batch(tail) {
-        return Err(JournalError::Damaged { path: path.to_owned(), at: sound });
-    }
-    if sound == 0 && !is_torn_batch(tail) {
-        return Err(JournalError::Unknown { path: path.to_owned() });
-    }
-    // Older journals were synced before the next one was begun; their ends are fjall's to judge.
-    if is_newest { cut(path, sound, tail).map_err(failed) } else { Ok(()) }
-}
-
-fn cut(path: &Path, sound: usize, tail: &[u8]) -> io::Result<()> {
-    let kept = path.with_extension(format!("jnl.{sound}.torn"));
-    std::fs::write(&kept, tail)?;
-    File::open(&kept)?.sync_all()?;
-    let journal = OpenOptions::new().write(true).open(path)?;
-    journal.set_len(sound as u64)?;
-    journal.sync_all()?;
-    tracing::error!(
-        journal = %path.display(), bytes = tail.len(), kept = %kept.display(),
-        "the last batch was torn by a power cut; nothing in it was ever called stored"
-    );
-    Ok(())
-}
-
 /// Where the last byte is that is not zero. Whole blocks are compared first: up to 64 MiB of room are
 /// looked through at every start.
-fn last_written(bytes: &[u8]) -> Option<usize> {
+pub fn last_written(bytes: &[u8]) -> Option<usize> {
     let block = bytes.chunks(ZEROS.len()).rposition(|block| !ZEROS.starts_with(block))?;
     let from = block * ZEROS.len();
     let within = bytes.get(from..)?.iter().take(ZEROS.len()).rposition(|byte| *byte != 0)?;
     Some(from + within)
 }
 
-/// How many bytes are whole batches, from the beginning on.
-fn sound_bytes(bytes: &[u8]) -> usize {
-    let mut sound = 0;
-    while let Some(length) = bytes.get(sound..).and_then(batch_bytes) {
-        sound += length;
+/// The whole batches that a journal begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sound {
+    pub length: usize,
+    /// Where the last one begins.
+    last_at: usize,
+}
+
+impl Sound {
+    pub fn of(journal: &[u8]) -> Self {
+        let mut sound = Self::default();
+        while let Some(length) = journal.get(sound.length..).and_then(batch_bytes) {
+            sound = Self { length: sound.length + length, last_at: sound.length };
+        }
+        sound
     }
-    sound
+
+    /// Whether there is an item in the last batch whose key and value are `wanted`.
+    pub fn ends_with(self, journal: &[u8], mut wanted: impl FnMut(&[u8], &[u8]) -> bool) -> bool {
+        let mut rest = journal.get(self.last_at..self.length).unwrap_or_default();
+        let Some(count) = take_head(&mut rest) else { return false };
+        (0..count).filter_map(|_| take_item(&mut rest)).any(|(key, value)| wanted(key, value))
+    }
 }
 
 /// Whether a whole batch begins anywhere in here.
-fn has_batch(bytes: &[u8]) -> bool {
+pub fn has_batch(bytes: &[u8]) -> bool {
     let starts = bytes.iter().enumerate().filter(|(_, byte)| **byte == START);
     starts.into_iter().any(|(at, _)| bytes.get(at..).is_some_and(|rest| batch_bytes(rest).is_some()))
+}
+
+/// Whether a batch that is not sound was yet written to its end: its last bytes are there, and no sector of
+/// it is missing. It was damaged later then, and may have been synced before. It begins at `from`.
+pub fn is_written_to_its_end(journal: &[u8], from: usize) -> bool {
+    let mut rest = journal.get(from..).unwrap_or_default();
+    if !rest.ends_with(TRAILER) {
+        return false;
+    }
+    let mut sector_bytes = SECTOR_BYTES - from % SECTOR_BYTES;
+    while let Some((sector, after)) = rest.split_at_checked(sector_bytes.min(rest.len())).filter(|_| !rest.is_empty()) {
+        if is_hole(sector) {
+            return false;
+        }
+        (rest, sector_bytes) = (after, SECTOR_BYTES);
+    }
+    true
 }
 
 /// Whether these bytes, at the beginning of a journal, are what a power cut leaves of one batch: in order
 /// up to where the end or a hole comes too early. Another layout may share its first bytes with this one
 /// and go on differently; and a batch that is all there was not torn, whatever its checksum says.
-fn is_torn_batch(bytes: &[u8]) -> bool {
+pub fn is_torn_batch(bytes: &[u8]) -> bool {
     let mut rest = before_hole(bytes);
     let begins = rest.first().is_none_or(|tag| *tag == START);
     let (Some(_), Some(count)) = (take::<1>(&mut rest), take(&mut rest).map(u32::from_le_bytes)) else { return begins };
@@ -165,7 +91,7 @@ fn is_torn_batch(bytes: &[u8]) -> bool {
     for _ in 0..count {
         match rest.first() {
             _ if torn => break,
-            Some(&(ITEM | CLEAR)) if has_sane_header(rest) => torn = skip_item(&mut rest).is_none(),
+            Some(&(ITEM | CLEAR)) if has_sane_header(rest) => torn = take_item(&mut rest).is_none(),
             next => return begins && next.is_none(),
         }
     }
@@ -188,22 +114,21 @@ fn has_sane_header(mut item: &[u8]) -> bool {
 
 /// Everything up to the first sector that never reached the disk.
 fn before_hole(bytes: &[u8]) -> &[u8] {
-    let is_hole = |sector: &[u8]| sector.iter().all(|byte| *byte == 0);
     let sectors = bytes.chunks(SECTOR_BYTES).take_while(|sector| !is_hole(sector)).count();
     bytes.get(..sectors * SECTOR_BYTES).unwrap_or(bytes)
+}
+
+fn is_hole(sector: &[u8]) -> bool {
+    sector.iter().all(|byte| *byte == 0)
 }
 
 /// The length of the whole batch that these bytes begin with.
 fn batch_bytes(bytes: &[u8]) -> Option<usize> {
     let mut rest = bytes;
-    if take::<1>(&mut rest)? != [START] {
-        return None;
-    }
-    let count = u32::from_le_bytes(take(&mut rest)?);
-    take::<8>(&mut rest)?;
+    let count = take_head(&mut rest)?;
     let items = rest;
     for _ in 0..count {
-        skip_item(&mut rest)?;
+        take_item(&mut rest)?;
     }
     let items = items.get(..items.len() - rest.len())?;
     if take::<1>(&mut rest)? != [END] || u64::from_le_bytes(take(&mut rest)?) != xxh3_64(items) {
@@ -213,16 +138,29 @@ fn batch_bytes(bytes: &[u8]) -> Option<usize> {
     Some(bytes.len() - rest.len())
 }
 
-fn skip_item(rest: &mut &[u8]) -> Option<()> {
+/// How many items the batch has that these bytes begin with.
+fn take_head(rest: &mut &[u8]) -> Option<u32> {
+    if take::<1>(rest)? != [START] {
+        return None;
+    }
+    let count = u32::from_le_bytes(take(rest)?);
+    take::<8>(rest)?;
+    Some(count)
+}
+
+/// The key and the value of an item; both are empty when it says that a keyspace was emptied.
+fn take_item<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     match take::<1>(rest)? {
-        [CLEAR] => take::<8>(rest).map(drop),
+        [CLEAR] => take::<8>(rest).map(|_| Default::default()),
         [ITEM] => {
             take::<10>(rest)?;
             let key_bytes = usize::from(u16::from_le_bytes(take(rest)?));
             take::<4>(rest)?;
             let value_bytes = u32::from_le_bytes(take(rest)?) as usize;
-            *rest = rest.get(key_bytes.checked_add(value_bytes)?..)?;
-            Some(())
+            let (key, after) = rest.split_at_checked(key_bytes)?;
+            let (value, after) = after.split_at_checked(value_bytes)?;
+            *rest = after;
+            Some((key, value))
         }
         _ => None,
     }
@@ -280,6 +218,31 @@ mod tests {
                 }
             }
             assert!(is_torn_batch(trimmed(&holed)), "sectors {lost:b}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_was_damaged_after_it_was_written_is_told_from_a_torn_one() {
+        let whole = batch(&[10, 700, 0, 3_000, 40]);
+        for from in [0, 1, 100, 511, 512, 700] {
+            let journal = [vec![7; from], whole.clone()].concat();
+            for at in [0, 3, 14, 300, whole.len() - 20] {
+                let mut flipped = journal.clone();
+                flipped[from + at] ^= 1 << 6;
+                assert!(is_written_to_its_end(&flipped, from), "a bit at {at}, from {from}");
+            }
+            for length in 0..whole.len() {
+                assert!(
+                    !is_written_to_its_end(trimmed(&journal[..from + length]), from),
+                    "cut at {length} from {from}"
+                );
+            }
+            let first = from / SECTOR_BYTES;
+            for lost in first..journal.len() / SECTOR_BYTES {
+                let mut holed = journal.clone();
+                holed[(lost * SECTOR_BYTES).max(from)..(lost + 1) * SECTOR_BYTES].fill(0);
+                assert!(!is_written_to_its_end(&holed, from), "sector {lost} from {from}");
+            }
         }
     }
 

@@ -36,20 +36,15 @@ struct Disk {
     synced: Tables,
     visible: Tables,
     /// In order; becomes part of `synced` with the next sync that succeeds.
-    unsynced: Vec<Step>,
+    unsynced: Vec<Vec<Change>>,
     crashed: bool,
     gates: usize,
     waiting: usize,
     syncs_to_fail: u32,
     reads_fail: bool,
+    poisoned: bool,
     free_bytes: Option<u64>,
     commits: u64,
-}
-
-#[derive(Clone)]
-enum Step {
-    Commit(Vec<Change>),
-    Clear(Keyspace),
 }
 
 impl MemoryEngine {
@@ -65,7 +60,7 @@ impl MemoryEngine {
         self.moved.notify_all();
         let mut synced = disk.synced.clone();
         if unsynced == Unsynced::Kept {
-            disk.unsynced.iter().for_each(|step| apply(&mut synced, step));
+            disk.unsynced.iter().for_each(|changes| apply(&mut synced, changes));
         }
         let visible = synced.clone();
         Arc::new(Self { disk: Mutex::new(Disk { synced, visible, ..Disk::default() }), moved: Condvar::new() })
@@ -74,6 +69,11 @@ impl MemoryEngine {
     /// The next `count` syncs fail: what they were to sync is in [`Unsynced`] limbo.
     pub fn fail_syncs(&self, count: u32) {
         self.lock().syncs_to_fail = count;
+    }
+
+    /// Says from now on that it has failed, as when a thread of an engine has died. Commits do not notice.
+    pub fn poison(&self) {
+        self.lock().poisoned = true;
     }
 
     pub fn fail_reads(&self, fail: bool) {
@@ -96,8 +96,7 @@ impl MemoryEngine {
     pub fn holds_commit_of(&self, keyspace: Keyspace) -> bool {
         let disk = self.lock();
         let puts = |change: &Change| change.keyspace == keyspace && change.value.is_some();
-        let step_puts = |step: &Step| matches!(step, Step::Commit(changes) if changes.iter().any(puts));
-        disk.gates > 0 && disk.waiting > 0 && disk.unsynced.iter().any(step_puts)
+        disk.gates > 0 && disk.waiting > 0 && disk.unsynced.iter().flatten().any(puts)
     }
 
     /// Blocks until a commit waits at a gate.
@@ -143,8 +142,7 @@ impl Engine for MemoryEngine {
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let mut disk = self.lock();
         disk.commits += 1;
-        let step = Step::Commit(changes);
-        disk.unsynced.push(step.clone());
+        disk.unsynced.push(changes.clone());
         disk.waiting += 1;
         self.moved.notify_all();
         disk =
@@ -157,10 +155,10 @@ impl Engine for MemoryEngine {
             disk.syncs_to_fail -= 1;
             return Err(StoreError::Write("a fault was asked for".into()));
         }
-        for step in std::mem::take(&mut disk.unsynced) {
-            apply(&mut disk.synced, &step);
+        for changes in std::mem::take(&mut disk.unsynced) {
+            apply(&mut disk.synced, &changes);
         }
-        apply(&mut disk.visible, &step);
+        apply(&mut disk.visible, &changes);
         Ok(())
     }
 
@@ -194,11 +192,15 @@ impl Engine for MemoryEngine {
     }
 
     fn clear(&self, keyspace: Keyspace) -> Result<(), StoreError> {
-        let mut disk = self.lock();
-        let step = Step::Clear(keyspace);
-        apply(&mut disk.visible, &step);
-        disk.unsynced.push(step);
+        let disk = &mut *self.lock();
+        for tables in [&mut disk.synced, &mut disk.visible] {
+            tables.retain(|(at, _), _| *at != keyspace);
+        }
         Ok(())
+    }
+
+    fn is_poisoned(&self) -> bool {
+        self.lock().poisoned
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -217,16 +219,11 @@ impl Drop for Gate {
     }
 }
 
-fn apply(tables: &mut Tables, step: &Step) {
-    match step {
-        Step::Clear(keyspace) => tables.retain(|(at, _), _| at != keyspace),
-        Step::Commit(changes) => {
-            for Change { keyspace, key, value } in changes {
-                match value {
-                    Some(value) => tables.insert((*keyspace, key.clone()), value.clone()),
-                    None => tables.remove(&(*keyspace, key.clone())),
-                };
-            }
-        }
+fn apply(tables: &mut Tables, changes: &[Change]) {
+    for Change { keyspace, key, value } in changes {
+        match value {
+            Some(value) => tables.insert((*keyspace, key.clone()), value.clone()),
+            None => tables.remove(&(*keyspace, key.clone())),
+        };
     }
 }

@@ -19,6 +19,7 @@ const KEY_CLEAN: &str = "clean";
 const KEY_TOTALS: &str = "totals";
 const KEY_DEAD: &str = "dead";
 const KEY_DEDUPE: [&str; 2] = ["dedupe0", "dedupe1"];
+const KEY_WINDOW: &str = "window";
 const KEY_UNCLEAN: &str = "unclean";
 const KEY_EXPIRY: &str = "expiry";
 
@@ -45,6 +46,8 @@ pub struct Books {
     pub dead: DeadBooks,
     /// Which epoch each of the two dedupe keyspaces holds.
     pub dedupe: [Option<u64>; 2],
+    /// How long these epochs are, in milliseconds; 0 where that was not written down yet.
+    pub dedupe_window_ms: u64,
     /// The highest ceiling that was ever found after an unclean stop; never lowered.
     pub unclean_upto: Option<Seq>,
     /// Nothing expires until an operator has said that the clock is right.
@@ -68,6 +71,9 @@ impl Books {
                 put(batch, key, [epoch]);
             }
         }
+        if self.dedupe_window_ms != before.dedupe_window_ms {
+            put(batch, KEY_WINDOW, [self.dedupe_window_ms]);
+        }
         if let (Some(upto), true) = (self.unclean_upto, self.unclean_upto != before.unclean_upto) {
             put(batch, KEY_UNCLEAN, [upto.0]);
         }
@@ -80,6 +86,11 @@ impl Books {
 /// The mark of an orderly end; `upto` is at or above every seq that was given out.
 pub fn put_clean(batch: &mut Batch, upto: Seq) {
     put(batch, KEY_CLEAN, [upto.0]);
+}
+
+/// Whether this is the mark of an orderly end. A user may have the same name, but not as short a record.
+pub fn is_clean(key: &[u8], value: &[u8]) -> bool {
+    key == KEY_CLEAN.as_bytes() && value.len() == encode_numbers([0]).len()
 }
 
 pub fn drop_clean(batch: &mut Batch) {
@@ -117,13 +128,23 @@ pub fn read(engine: &dyn Engine, path: &str) -> Result<Found, StoreError> {
     for (slot, key) in dedupe.iter_mut().zip(KEY_DEDUPE) {
         *slot = read.lenient(key)?.map(|[epoch]| epoch);
     }
+    let [dedupe_window_ms] = read.lenient(KEY_WINDOW)?.unwrap_or_default();
     // A clean mark that cannot be read is none: the ceiling is always the safe answer.
     let clean = read.lenient(KEY_CLEAN)?.map(|[upto]| Seq(upto));
     let (unclean, expiry) = (read.marked(KEY_UNCLEAN)?, read.marked(KEY_EXPIRY)?);
     let dead = DeadBooks { head, next: read.next_dead(next)?, bytes: dead_bytes };
     let totals = Tally { messages, bytes };
     let (unclean_upto, expiry_paused) = (unclean.number().map(Seq), expiry.number().is_some_and(|paused| paused != 0));
-    let books = Books { ceiling: Seq(ceiling_us), alive_ms, totals, dead, dedupe, unclean_upto, expiry_paused };
+    let books = Books {
+        ceiling: Seq(ceiling_us),
+        alive_ms,
+        totals,
+        dead,
+        dedupe,
+        dedupe_window_ms,
+        unclean_upto,
+        expiry_paused,
+    };
     Ok(Found {
         fresh: ceiling.is_none(),
         clean,

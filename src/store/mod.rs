@@ -18,11 +18,13 @@ mod fjall_engine;
 mod journal;
 mod keys;
 pub mod memory;
+mod mend;
 mod meta;
 mod queue;
 pub mod reader;
 mod record;
 mod shared;
+mod watch;
 pub mod writer;
 
 use std::sync::Arc;
@@ -273,7 +275,8 @@ pub struct Boot {
     pub records_read: u64,
 }
 
-/// Where the commit thread reports; called on that thread, may block it (it is back-pressure).
+/// Where the commit thread reports; called on that thread, may block it (it is back-pressure). That the
+/// store is poisoned may come from another thread, while a commit hangs.
 pub trait Reporter: Send + Sync + 'static {
     fn committed(&self, shard: usize, report: CommitReport);
     fn ceiling(&self, ceiling: Seq);

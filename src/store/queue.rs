@@ -72,6 +72,13 @@ impl Queue {
         self.arrived.notify_all();
     }
 
+    /// Nobody is left to take anything: whoever waits for an answer is let go.
+    pub fn abandon(&self) {
+        self.close(false);
+        let unheard = std::mem::take(&mut self.lock().items);
+        drop(unheard);
+    }
+
     /// Waits until there is something to do, or for `patience`.
     pub fn next(&self, patience: Duration) -> Next {
         let idle = |waiting: &mut Waiting| waiting.items.is_empty() && waiting.closing.is_none();
@@ -164,5 +171,15 @@ mod tests {
         assert!(!queue.submit(submission(1)));
         assert!(matches!(queue.next(Duration::ZERO), Next::Commit(_)));
         assert!(matches!(queue.next(Duration::ZERO), Next::Close { clean: true }));
+    }
+
+    #[test]
+    fn whoever_waits_is_let_go_when_the_queue_is_abandoned() {
+        let (queue, (reply, answer)) = (Queue::default(), std::sync::mpsc::sync_channel(1));
+        assert!(queue.submit(submission(1)) && queue.clear_dead(reply));
+        queue.abandon();
+        assert!(answer.recv().is_err());
+        assert!(!queue.submit(submission(1)));
+        assert!(matches!(queue.next(Duration::ZERO), Next::Close { clean: false }));
     }
 }

@@ -42,7 +42,10 @@ impl Reader {
     /// longer needed in the same [`What::Change`](super::What::Change).
     pub fn load(&self, user: &UserId) -> Result<LoadedUser, StoreError> {
         let mut devices = self.devices(user)?;
-        let least = devices.iter().flatten().map(|(_, record)| record.cursor).min().unwrap_or(Seq::ZERO);
+        // A device that cannot be read may lack everything.
+        let cursor =
+            |entry: &Result<(_, DeviceRecord), _>| entry.as_ref().map_or(Seq::ZERO, |(_, record)| record.cursor);
+        let least = devices.iter().map(cursor).min().unwrap_or(Seq::ZERO);
         let first = self.edge(&inbox_after(user, least), Order::Ascending)?;
         let last = match first {
             Some(_) => self.edge(&inbox_after(user, least), Order::Descending)?,

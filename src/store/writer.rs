@@ -2,18 +2,20 @@
 //!
 //! A handle never waits for the disk but where it says so, and never writes by itself.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::commit::{Committer, Settings};
-use super::dedupe::Epochs;
+use super::dedupe::{self, Epochs};
 use super::engine::Engine;
 use super::fjall_engine::FjallEngine;
 use super::meta::{self, Books, Found};
 use super::queue::{Queue, Submission};
 use super::shared::Shared;
+use super::watch::Announcer;
 use super::{Boot, Reporter, StoreError, StoreState, Write};
 use crate::clock::{self, Clock};
 use crate::config;
@@ -51,9 +53,11 @@ impl Cellar {
         let found = meta::read(&*engine, &config.path.display().to_string())?;
         let boot = boot(&found, wall_ms);
         metrics.start_records_read.inc_by(boot.records_read);
-        let epochs = Epochs::new(queue.dedupe_window, found.books.dedupe, wall_ms);
+        let Books { dedupe, dedupe_window_ms, .. } = found.books;
+        let epochs = Epochs::new(queue.dedupe_window, (dedupe, dedupe_window_ms), wall_ms);
+        let dedupe_window_ms = dedupe::window_ms(queue.dedupe_window);
         let (unclean_upto, expiry_paused) = (boot.maybe_pushed_upto, boot.expiry_paused);
-        let first = Books { unclean_upto, expiry_paused, dedupe: epochs.held(), ..found.books };
+        let first = Books { unclean_upto, expiry_paused, dedupe: epochs.held(), dedupe_window_ms, ..found.books };
         let shared = Arc::new(Shared::new(engine, metrics, epochs, &first));
         let settings = Settings {
             min_free: config.min_free,
@@ -66,17 +70,21 @@ impl Cellar {
     /// Removes the clean mark and writes down what opening found (synced), sets a fresh ceiling and starts
     /// the commit thread.
     ///
-    /// `clock` must have been started at or above [`Boot::floor`]. The reporter is called on the commit
-    /// thread only, the ceiling first; [`Reader::ceiling`] has it as soon as this returns.
+    /// `clock` must have been started at or above [`Boot::floor`]. [`Reader::ceiling`] has the fresh ceiling as
+    /// soon as this returns.
     pub fn start(self, _shards: usize, clock: Clock, reporter: Arc<dyn Reporter>) -> Result<Writer, StoreError> {
         let queue = Arc::new(Queue::default());
-        let parts = (self.shared.clone(), queue.clone(), reporter);
-        let committer = Committer::start(parts, self.settings, clock, (self.books, self.first))?;
-        let thread = std::thread::Builder::new()
-            .name("commit".into())
-            .spawn(move || committer.run())
-            .map_err(|error| StoreError::Write(format!("the commit thread cannot be started: {error}")))?;
-        let line = Line { queue, thread: Mutex::new(Some(thread)) };
+        let announcer = Arc::new(Announcer::new(self.shared.clone(), reporter.clone()));
+        let (parts, telling) = ((self.shared.clone(), queue.clone()), (reporter, announcer.clone()));
+        let committer = Committer::start(parts, telling, self.settings, clock, (self.books, self.first))?;
+        let (running, ended) = sync_channel::<Infallible>(0);
+        let watcher = spawn("store-watch", move || announcer.watch(&ended))?;
+        let committing = move || {
+            let _running = running;
+            committer.run()
+        };
+        let threads = Threads { committer: spawn("commit", committing)?, watcher };
+        let line = Line { queue, threads: Mutex::new(Some(threads)) };
         Ok(Writer { line: Arc::new(line), shared: self.shared })
     }
 }
@@ -131,21 +139,37 @@ impl Writer {
     /// A second call does nothing.
     pub fn close(&self, clean: bool) -> Result<(), StoreError> {
         self.line.queue.close(clean);
-        let thread = self.line.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return Ok(()) };
-        thread.join().unwrap_or_else(|_| Err(StoreError::Write("the commit thread has died".into())))
+        let threads = self.line.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Threads { committer, watcher }) = threads else { return Ok(()) };
+        let outcome = committer.join().unwrap_or_else(|_| Err(StoreError::Write("the commit thread has died".into())));
+        // It ends with the commit thread, and has nothing to say.
+        let _ended = watcher.join().is_ok();
+        outcome
     }
 }
 
 struct Line {
     queue: Arc<Queue>,
-    thread: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    committer: JoinHandle<Result<(), StoreError>>,
+    watcher: JoinHandle<()>,
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         self.queue.close(false);
     }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StoreError> {
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(work);
+    spawned.map_err(|error| StoreError::Write(format!("the thread `{name}` cannot be started: {error}")))
 }
 
 fn boot(found: &Found, wall_ms: u64) -> Boot {

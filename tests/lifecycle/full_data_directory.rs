@@ -151,6 +151,33 @@ async fn a_failed_sync_poisons_and_what_was_accepted_survives_either_way() {
     }
 }
 
+/// The very last sync is one like any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_mark_that_cannot_be_synced_ends_in_75() {
+    let engine = MemoryEngine::new();
+    let house = House::start(&engine).await;
+    engine.fail_syncs(1);
+    house.stop.send(()).unwrap();
+    let error = wait::within("the end", house.running).await.unwrap().unwrap_err();
+    assert_eq!(i32::from(error.exit_code()), TRY_AGAIN_LATER, "{error}");
+}
+
+/// A thread of the storage engine may die and leave a commit waiting for it: the end must not wait for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_dies_under_a_commit_ends_in_75() {
+    let history = History::new();
+    let engine = MemoryEngine::new();
+    let house = House::start(&engine).await;
+    let mut alice = sender(&house.url, &history).await;
+    let gate = engine.hold_commits();
+    alice.send("bob", "m1", "hello").await;
+    wait::until("the commit that hangs", async || engine.holds_a_commit().then_some(())).await;
+    engine.poison();
+    let error = wait::within("the end", house.running).await.unwrap().unwrap_err();
+    assert!(matches!(error, DaemonError::Poisoned), "{error}");
+    drop(gate);
+}
+
 /// A message that was pushed and is being stored when the sync fails may have been seen.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_that_fails_after_a_push_leaves_the_outcome_unknown() {

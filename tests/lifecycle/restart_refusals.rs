@@ -102,6 +102,17 @@ async fn a_store_of_a_newer_format_is_refused_and_stays_as_it_is() {
     assert_untouched(&daemon, &history).await;
 }
 
+/// When the disk is bad, it knows best what is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_words_of_the_storage_engine_are_in_the_log() {
+    let mut daemon = Daemon::start(|_| ()).await;
+    assert!(daemon.terminate().await.success());
+    let data = daemon.data_dir();
+    place::inside(&data, |engine| place::put_numbers(engine, "format", &[7]));
+    let Err(exited) = daemon.try_restart().await else { panic!("it started") };
+    assert!(exited.stderr.contains("Recovering database"), "{}", exited.stderr);
+}
+
 /// Every key and value of the store.
 fn contents(engine: &doorstep::store::FjallEngine) -> Vec<Vec<(Vec<u8>, Vec<u8>)>> {
     doorstep::store::engine::Keyspace::ALL.map(|keyspace| place::all(engine, keyspace)).into()

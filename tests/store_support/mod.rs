@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -288,11 +288,13 @@ pub fn stored(written: &[Written]) -> Vec<u64> {
 pub struct Counting {
     inner: Arc<dyn Engine>,
     pub reads: AtomicU64,
+    /// The thread that commits next dies of it.
+    pub commits_panic: AtomicBool,
 }
 
 impl Counting {
     pub fn new(inner: Arc<dyn Engine>) -> Arc<Self> {
-        Arc::new(Self { inner, reads: AtomicU64::new(0) })
+        Arc::new(Self { inner, reads: AtomicU64::new(0), commits_panic: AtomicBool::new(false) })
     }
 
     /// How many records `work` reads.
@@ -305,6 +307,7 @@ impl Counting {
 
 impl Engine for Counting {
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        assert!(!self.commits_panic.load(Ordering::SeqCst), "a panic was asked for");
         self.inner.commit(changes)
     }
 
@@ -329,6 +332,14 @@ impl Engine for Counting {
 
     fn clear(&self, keyspace: Keyspace) -> Result<(), StoreError> {
         self.inner.clear(keyspace)
+    }
+
+    fn is_poisoned(&self) -> bool {
+        self.inner.is_poisoned()
+    }
+
+    fn reclaim(&self, live: &[(Keyspace, u64)], short_of_space: bool) {
+        self.inner.reclaim(live, short_of_space);
     }
 
     fn disk_bytes(&self) -> u64 {

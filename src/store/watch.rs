@@ -1,0 +1,48 @@
+//! Watches the engine from outside the commit thread, which may hang in a commit that never ends.
+//!
+//! It only ever finds out that the store is poisoned: nothing here writes, and nothing here heals.
+
+use std::convert::Infallible;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::shared::Shared;
+use super::{Reporter, StoreState};
+
+/// How often the engine is asked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Tells the reporter what has become of the store, each change once, whichever thread found it out.
+pub struct Announcer {
+    shared: Arc<Shared>,
+    reporter: Arc<dyn Reporter>,
+    /// What the reporter was told last.
+    told: Mutex<StoreState>,
+}
+
+impl Announcer {
+    pub fn new(shared: Arc<Shared>, reporter: Arc<dyn Reporter>) -> Self {
+        Self { shared, reporter, told: Mutex::new(StoreState::Ok) }
+    }
+
+    /// The lock is held while the reporter is told: an older state never comes after a newer one.
+    pub fn announce(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.shared.state();
+        if std::mem::replace(&mut *told, state) != state {
+            self.reporter.state(state);
+        }
+    }
+
+    /// Until the other end of `ended` is dropped, or the store is poisoned.
+    pub fn watch(&self, ended: &Receiver<Infallible>) {
+        while ended.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+            if self.shared.engine.is_poisoned() {
+                tracing::error!("the storage engine has failed; the store takes nothing more until a restart");
+                self.shared.enter(StoreState::Poisoned);
+                return self.announce();
+            }
+        }
+    }
+}
