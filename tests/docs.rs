@@ -1,6 +1,10 @@
-//! Goal: whoever reads the documents is not sent anywhere that does not exist.
-//! Method: every relative link of the README, the changelog and `proto-docs` is followed, headings included.
-#![allow(clippy::unwrap_used, reason = "in a test a broken expectation is a panic")]
+//! Goal: whoever reads the documents is not sent anywhere that does not exist, nor shown a frame that is none.
+//! Method: every relative link of the README, the changelog and `proto-docs` is followed, headings included; the
+//! frames of the README, which leave things out, are held against the schemas as far as they go.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in a test a broken expectation is a panic")]
+
+#[path = "common/schema.rs"]
+mod schema;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,6 +18,29 @@ fn every_relative_link_leads_somewhere() {
         faults.extend(dead.map(|link| format!("{}: {link}", page.display())));
     }
     assert!(faults.is_empty(), "dead links:\n  {}", faults.join("\n  "));
+}
+
+#[test]
+fn every_frame_of_the_readme_is_one_of_the_protocol() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let mut seen = 0;
+    for line in readme.lines() {
+        let said = [("→ ", "client"), ("← ", "server")];
+        let said = said.iter().find_map(|(arrow, side)| Some((*side, line.strip_prefix(arrow)?)));
+        let Some((side, shown)) = said else { continue };
+        // What is left out at the end, and in the middle of an id.
+        let text = shown.replace(", …}", "}").replace('…', ".");
+        let frame = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"));
+        let whole = !shown.contains(", …}");
+        match (side, whole) {
+            ("client", true) => schema::validate_client(&frame).unwrap(),
+            ("server", true) => schema::validate_server(&frame).unwrap(),
+            _ => {}
+        }
+        schema::validate_part(side, &frame).unwrap();
+        seen += 1;
+    }
+    assert!(seen > 5, "the README shows {seen} frames");
 }
 
 fn pages() -> Vec<PathBuf> {

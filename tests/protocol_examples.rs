@@ -68,6 +68,18 @@ fn every_schema_is_valid_closed_about_its_type_and_shown_by_an_example() {
 }
 
 #[test]
+fn a_field_that_no_schema_lists_is_a_fault_of_the_server() {
+    for text in examples("server") {
+        for inner in ["", "/users/0"] {
+            let mut frame = value(&text);
+            let Some(object) = frame.pointer_mut(inner).and_then(Value::as_object_mut) else { continue };
+            object.insert("retry_after".to_owned(), 1.into());
+            assert!(schema::validate_server(&frame).is_err(), "{frame}");
+        }
+    }
+}
+
+#[test]
 fn every_code_of_the_program_is_in_the_schemas_and_the_prose_and_no_other() {
     let schemas = schema::documents("server");
     let listed = |kind: &str| -> BTreeSet<String> {

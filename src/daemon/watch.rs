@@ -19,8 +19,6 @@ const DUE_EVERY: Duration = Duration::from_secs(5);
 const DUE_AGAIN: Duration = Duration::from_millis(200);
 /// How often the two clocks are compared.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
-/// A wall clock that moves this much against the monotonic one has stepped, in milliseconds.
-const STEP_MS: u64 = 60_000;
 
 /// Starts both; they end when they are aborted. What is set in `paused` the store keeps over restarts.
 pub(super) fn spawn(
@@ -65,15 +63,13 @@ async fn watch_due(router: Router, reader: Reader, clock: Clock, paused: Arc<Ato
 
 /// Pauses expiry when the wall clock steps, until an operator says that it is right.
 async fn watch_clock(router: Router, clock: Clock, paused: Arc<AtomicBool>) {
-    let mut usual_ms = lead_ms(clock);
+    let mut usual_ms = clock.now().lead_ms();
     loop {
         tokio::time::sleep(COMPARE_EVERY).await;
-        let lead_now_ms = lead_ms(clock);
-        if lead_now_ms.abs_diff(usual_ms) <= STEP_MS {
-            continue;
-        }
-        tracing::warn!(step_ms = lead_now_ms - usual_ms, "the wall clock stepped: expiry is paused until resumed");
-        usual_ms = lead_now_ms;
+        let now = clock.now();
+        let Some(step_ms) = now.step_since(usual_ms) else { continue };
+        tracing::warn!(step_ms, "the wall clock stepped: expiry is paused until resumed");
+        usual_ms = now.lead_ms();
         paused.store(true, Ordering::Relaxed);
         for shard in 0..router.shards() {
             if router.send(shard, smallvec::smallvec![Command::PauseExpiry(true)]).await.is_err() {
@@ -81,10 +77,4 @@ async fn watch_clock(router: Router, clock: Clock, paused: Arc<AtomicBool>) {
             }
         }
     }
-}
-
-/// By how much the wall clock is ahead of the hybrid one, in milliseconds.
-fn lead_ms(clock: Clock) -> i64 {
-    let now = clock.now();
-    now.wall_ms as i64 - (now.us / 1000) as i64
 }

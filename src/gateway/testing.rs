@@ -1,5 +1,10 @@
 //! What the gateway's tests share: a configuration, a gateway on port 0, an owner that the test plays
-//! itself, and a client. Everything waits with a limit, so that a test fails rather than hangs.
+//! itself, and a client, which holds what it hears against the published schemas. Everything waits with a limit, so
+//! that a test fails rather than hangs.
+
+// The one that the tests outside use: there is one truth about what a server may say.
+#[path = "../../tests/common/schema.rs"]
+mod schema;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -166,11 +171,11 @@ impl Client {
         soon("a frame", self.socket.next()).await.and_then(Result::ok)
     }
 
-    /// The next text frame.
+    /// The next text frame, which is one that the protocol knows.
     pub async fn hear(&mut self) -> Value {
         loop {
             match self.message().await {
-                Some(Message::Text(text)) => return serde_json::from_str(&text).unwrap(),
+                Some(Message::Text(text)) => return understood(&text),
                 Some(Message::Ping(_) | Message::Pong(_)) => {}
                 other => panic!("heard {other:?}"),
             }
@@ -182,13 +187,19 @@ impl Client {
         let mut goodbye = Value::Null;
         loop {
             match self.message().await {
-                Some(Message::Text(text)) => goodbye = serde_json::from_str(&text).unwrap(),
+                Some(Message::Text(text)) => goodbye = understood(&text),
                 Some(Message::Close(frame)) => return (frame.expect("a close without a code").code.into(), goodbye),
                 Some(_) => {}
                 None => panic!("the connection ended without a close"),
             }
         }
     }
+}
+
+fn understood(text: &str) -> Value {
+    let frame = serde_json::from_str(text).unwrap();
+    schema::validate_server(&frame).unwrap();
+    frame
 }
 
 impl House {

@@ -22,8 +22,6 @@ pub const REMOVALS_MAX: usize = 4096;
 pub const TAKEN_OUT_MAX: usize = 512;
 /// Users whose records may be on their way from the store at once.
 pub const LOADS_MAX: usize = 4096;
-/// A wall clock that moves this much against the monotonic one has stepped, in milliseconds.
-pub const CLOCK_STEP_MS: u64 = 60_000;
 /// Operators' and the clock's jobs that may wait for one user.
 pub const SWEEPS_MAX: usize = 16;
 /// What a client is told to wait after a refusal that should pass soon.
@@ -171,7 +169,7 @@ impl Core {
             maybe_pushed_upto: boot.maybe_pushed_upto.unwrap_or(Seq::ZERO),
             metrics,
             started_us: now.us,
-            usual_lead_ms: lead_ms(now),
+            usual_lead_ms: now.lead_ms(),
             last_token: 0,
         }
     }
@@ -217,16 +215,15 @@ impl Core {
     /// Takes the time of a command. A wall clock that has stepped pauses expiry before anything is judged by it.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;
-        let lead_ms = lead_ms(now);
-        if lead_ms.abs_diff(self.usual_lead_ms) > CLOCK_STEP_MS {
-            self.usual_lead_ms = lead_ms;
-            self.expiry_paused = true;
+        if now.step_since(self.usual_lead_ms).is_some() {
+            self.pause_expiry(true);
         }
     }
 
-    /// An operator who says that the clock is right takes its present lead for the usual one.
+    /// From now on the present lead of the wall clock is the usual one: it has been noticed, or an operator says that
+    /// it is right.
     pub fn pause_expiry(&mut self, paused: bool) {
-        self.usual_lead_ms = lead_ms(self.now);
+        self.usual_lead_ms = self.now.lead_ms();
         self.expiry_paused = paused;
     }
 
@@ -239,8 +236,4 @@ impl Core {
     pub fn is_expired(&self, expires_ms: u64) -> bool {
         self.expiry_runs() && self.now.wall_ms >= expires_ms
     }
-}
-
-fn lead_ms(now: Now) -> i64 {
-    now.wall_ms.cast_signed() - (now.us / 1000).cast_signed()
 }

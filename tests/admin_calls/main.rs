@@ -15,6 +15,7 @@ mod common;
 mod commands;
 mod daemon;
 mod dead_letters;
+mod documented;
 mod messages;
 mod queues;
 mod sessions;

@@ -8,7 +8,7 @@ use doorstep::routing::session_handle::{Closing, Ephemeral};
 use doorstep::store::StoreState;
 use tokio::sync::oneshot;
 
-use super::cast::{USERS, asker, client, sender_user, watcher};
+use super::cast::{asker, client, sender_user, watcher};
 use super::ledger::{Phase, Sent, Sess};
 use super::meetings::{Event, Needed};
 use super::reports::Ask;
@@ -228,8 +228,15 @@ impl World<'_> {
 
     pub fn pause_expiry(&mut self, paused: bool) {
         self.say(|| format!("expiry paused: {paused}"));
-        self.expiry_paused = paused;
+        self.pause(paused);
         self.apply(Event::Pause, None, Command::PauseExpiry(paused));
+    }
+
+    /// Nobody is told; the next command shows it.
+    pub fn clock_step(&mut self, ms: i64) {
+        self.say(|| format!("the wall clock jumps by {ms} ms"));
+        self.meetings.note(Event::ClockStep, self.under_way_anywhere());
+        self.step_wall(ms);
     }
 
     pub fn tick(&mut self) {
@@ -245,8 +252,7 @@ impl World<'_> {
             self.disk.commit(unreported, false, false, self.now.us, &mut done);
         }
         self.ledger.committed(&done, &self.disk);
-        let under_way = (0..USERS as u8).fold(0, |bits, user| bits | self.under_way(user));
-        self.meetings.note(Event::Crash, under_way);
+        self.meetings.note(Event::Crash, self.under_way_anywhere());
         self.restart(false);
     }
 

@@ -9,7 +9,7 @@ use doorstep::message::Message;
 use doorstep::presence::PresenceState;
 use doorstep::routing::session_handle::{Answer, Outcome};
 
-use super::cast::{DEVICES, USERS, body_no, id_no, user_no};
+use super::cast::{DEVICES, USERS, body_no, device_no, id_no, user_no};
 use super::disk::{Committed, Disk};
 
 /// A message that was routed: it was seen in an effect.
@@ -126,6 +126,7 @@ pub struct Ledger {
     last_seq: u64,
     /// The latest wall time at which expiry was running.
     pub expired_upto_ms: u64,
+    pub expiry_paused: bool,
     pub window_us: u64,
     /// Dedupe may have forgotten what was handed over.
     pub forgetful: bool,
@@ -145,6 +146,7 @@ impl Ledger {
             run: 0,
             last_seq: 0,
             expired_upto_ms: 0,
+            expiry_paused: false,
             window_us,
             forgetful,
             accept_timeout_us,
@@ -267,6 +269,7 @@ impl Ledger {
                 assert!(reused, "send {no} is the first with this id");
             }
             Outcome::Rejected { code, .. } => {
+                assert!(code != Code::Expired || !self.expiry_paused, "send {no} expires though expiry is paused");
                 let taken = self.desks[usize::from(to)].messages.iter().rev().find(|msg| msg.origin == no);
                 assert!(taken.is_none(), "send {no} was routed and is refused with {code:?}");
             }
@@ -341,8 +344,11 @@ impl Ledger {
         if let Some(msg) = missed.find(|msg| first && !self.is_excused(user, dev, msg, disk)) {
             panic!("u{user}/d{dev} is the first device and begins at {start}, past {}", msg.seq);
         }
+        let mut known = disk.rooms[usize::from(user)].devices.iter();
+        let record = known.find(|(name, _)| device_no(name) == dev);
+        let last_seen_ms = record.map_or(0, |(_, record)| record.last_seen_ms);
         let device = &mut self.desks[usize::from(user)].devices[usize::from(dev)];
-        *device = Dev { registered: true, start, cursor: start, ..Dev::default() };
+        *device = Dev { registered: true, start, cursor: start, last_seen_ms, ..Dev::default() };
     }
 
     /// Every send is answered within the time that the owner has for it.

@@ -24,6 +24,7 @@ pub enum Event {
     Due,
     Storage,
     Pause,
+    ClockStep,
     Ceiling,
     Committed,
     CommitFailed,
@@ -38,7 +39,7 @@ pub enum Event {
     Tick,
 }
 
-pub const EVENTS: [Event; 29] = [
+pub const EVENTS: [Event; 30] = [
     Event::Register,
     Event::Attach,
     Event::Takeover,
@@ -56,6 +57,7 @@ pub const EVENTS: [Event; 29] = [
     Event::Due,
     Event::Storage,
     Event::Pause,
+    Event::ClockStep,
     Event::Ceiling,
     Event::Committed,
     Event::CommitFailed,

@@ -15,6 +15,9 @@ pub const COMMANDS: u64 = 100;
 /// Steps in a row that may give the owner nothing to do, because there is nothing to be acknowledged, say;
 /// then a message is sent.
 const QUIET_STEPS: u32 = 6;
+/// Jumps of the wall clock: a second more than what counts as one, up to a day.
+const SHORTEST_CLOCK_STEP_MS: u64 = 61_000;
+const LONGEST_CLOCK_STEP_MS: u64 = 86_400_000;
 /// Devices that every user has at the start, at least.
 const DEVICES_AT_FIRST: usize = 2;
 
@@ -41,6 +44,7 @@ enum Step {
     Storage,
     Pause,
     Wall,
+    ClockStep,
     Withhold,
     Corrupt,
     Poison,
@@ -49,7 +53,7 @@ enum Step {
 }
 
 /// How often each happens in a hundred or so; a schedule has its own mood on top of that.
-const WEIGHTS: [(Step, u32); 26] = [
+const WEIGHTS: [(Step, u32); 27] = [
     (Step::Send, 200),
     (Step::Retry, 40),
     (Step::Attach, 90),
@@ -71,6 +75,7 @@ const WEIGHTS: [(Step, u32); 26] = [
     (Step::Storage, 5),
     (Step::Pause, 4),
     (Step::Wall, 3),
+    (Step::ClockStep, 4),
     (Step::Withhold, 3),
     (Step::Corrupt, 3),
     (Step::Poison, 6),
@@ -260,6 +265,7 @@ impl<'a> Player<'a> {
                 let ms = self.rng.i64(-100..100);
                 self.world.step_wall(ms);
             }
+            Step::ClockStep => self.clock_step(),
             Step::Withhold => self.withhold(),
             Step::Corrupt => self.corrupt(),
             Step::Poison => {
@@ -292,10 +298,19 @@ impl<'a> Player<'a> {
             id,
             body: 0,
             retry: self.rng.u8(..) < 8,
-            ttl_ms: if self.rng.u8(..) < 60 { self.rng.u64(0..30) } else { 1_000_000_000 },
+            ttl_ms: self.ttl_ms(),
             age_us: if self.rng.u8(..) < 4 { 70_000 } else { self.rng.u64(..200) },
         };
         self.world.send(letter);
+    }
+
+    /// Some do not live long, and some would not live through a step of the wall clock.
+    fn ttl_ms(&mut self) -> u64 {
+        match self.rng.u8(..) {
+            0..60 => self.rng.u64(0..30),
+            60..100 => self.rng.u64(0..LONGEST_CLOCK_STEP_MS),
+            _ => 1_000_000_000,
+        }
     }
 
     fn retry(&mut self) {
@@ -451,6 +466,14 @@ impl<'a> Player<'a> {
                 }
             });
         }
+    }
+
+    /// The wall clock jumps, by a minute or a day, forth or back.
+    fn clock_step(&mut self) {
+        let longest = if self.rng.bool() { LONGEST_CLOCK_STEP_MS } else { 10 * SHORTEST_CLOCK_STEP_MS };
+        let ms = self.rng.u64(SHORTEST_CLOCK_STEP_MS..=longest).cast_signed();
+        let ms = if self.rng.bool() { ms } else { -ms };
+        self.world.clock_step(ms);
     }
 
     /// The disk has no time to raise the ceiling, until it has.

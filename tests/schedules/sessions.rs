@@ -156,11 +156,11 @@ impl Ledger {
 
     /// Devices that were not seen for so long that the clock may forget them with the next command, one after the
     /// other in this order: what the first lacks may be handed over by then, as long as the others are there.
-    pub fn may_forget(&mut self, user: u8, devices: &[u8]) {
-        let expired_upto_ms = self.expired_upto_ms.saturating_sub(self.device_expiry_ms);
+    pub fn may_forget(&mut self, user: u8, devices: &[u8], now_ms: u64) {
         for dev in devices {
             let device = &self.desks[usize::from(user)].devices[usize::from(*dev)];
-            if device.registered && device.session.is_none() && device.last_seen_ms <= expired_upto_ms {
+            let unseen = device.session.is_none() && device.last_seen_ms + self.device_expiry_ms <= now_ms;
+            if device.registered && unseen {
                 self.forgets(user, *dev);
             }
         }

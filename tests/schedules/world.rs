@@ -23,7 +23,9 @@ use super::trace;
 use super::watching::Watching;
 
 /// Both clocks start here, in microseconds.
-pub const START_US: u64 = 1_000_000_000_000;
+pub const START_US: u64 = 1_000_000_000_000_000;
+/// A wall clock that moves more than this against the monotonic one has stepped.
+const CLOCK_STEP_MS: u64 = 60_000;
 /// How far ahead the ceiling is raised.
 const CEILING_AHEAD_US: u64 = 20_000_000;
 
@@ -42,6 +44,8 @@ pub struct World<'a> {
     pub reports: VecDeque<Command>,
     pub storage: StoreState,
     pub expiry_paused: bool,
+    /// By how much the wall clock is ahead when nobody has touched it.
+    usual_lead_ms: i64,
     started_us: u64,
     pub ceiling_withheld: bool,
     pub changes: [u32; USERS],
@@ -69,7 +73,7 @@ impl<'a> World<'a> {
         let forgetful = settings.dedupe_max < 100;
         let ledger =
             Ledger::new(settings.dedupe_window_us, settings.accept_timeout_us, settings.device_expiry_ms, forgetful);
-        let boot = boot(START_US, &disk);
+        let boot = boot(START_US, &disk, false);
         Self {
             state: State::new(Core::new(settings.clone(), &boot, now, seed, cast.metrics.clone())),
             watching: Watching::new(settings.linger_us),
@@ -84,6 +88,7 @@ impl<'a> World<'a> {
             reports: VecDeque::new(),
             storage: StoreState::Ok,
             expiry_paused: false,
+            usual_lead_ms: 0,
             started_us: START_US,
             ceiling_withheld: false,
             changes: [0; USERS],
@@ -121,16 +126,17 @@ impl<'a> World<'a> {
     pub fn apply(&mut self, event: Event, user: Option<u8>, command: Command) {
         let under_way = match user {
             Some(user) => self.under_way(user),
-            None => (0..USERS as u8).fold(0, |bits, user| bits | self.under_way(user)),
+            None => self.under_way_anywhere(),
         };
         self.meetings.note(event, under_way);
         self.meetings.commands += 1;
         self.about = user;
         self.state.observe_total_bytes(self.disk.total_bytes);
+        self.note_clock_step();
         self.note_expiry();
         if let (Event::Due | Event::Loaded, Some(user), true) = (event, user, self.expiry_runs()) {
             let devices = self.devices_in_order(user);
-            self.ledger.may_forget(user, &devices);
+            self.ledger.may_forget(user, &devices, self.now.wall_ms);
         }
         let mut effects = std::mem::take(&mut self.effects);
         self.state.apply(command, self.now, &mut effects);
@@ -188,7 +194,19 @@ impl<'a> World<'a> {
         !self.expiry_paused && self.now.us >= self.started_us + self.settings.expiry_grace_us
     }
 
+    /// A wall clock that has jumped is not believed until an operator says that it is right.
+    fn note_clock_step(&mut self) {
+        if self.wall_offset_ms.abs_diff(self.usual_lead_ms) > CLOCK_STEP_MS {
+            self.pause(true);
+        }
+    }
+
+    pub fn pause(&mut self, paused: bool) {
+        (self.expiry_paused, self.usual_lead_ms) = (paused, self.wall_offset_ms);
+    }
+
     fn note_expiry(&mut self) {
+        self.ledger.expiry_paused = self.expiry_paused;
         if self.expiry_runs() {
             self.ledger.expired_upto_ms = self.ledger.expired_upto_ms.max(self.now.wall_ms);
         }
@@ -286,6 +304,10 @@ impl<'a> World<'a> {
         }
     }
 
+    pub fn under_way_anywhere(&self) -> u32 {
+        (0..USERS as u8).fold(0, |bits, user| bits | self.under_way(user))
+    }
+
     /// What is going on for a user, in the order of the table of meetings.
     pub fn under_way(&self, user: u8) -> u32 {
         let mut bits = [false; super::meetings::UNDER_WAY.len()];
@@ -322,7 +344,9 @@ impl<'a> World<'a> {
         self.wall_offset_ms = self.now.wall_ms as i64 - (self.now.us / 1000) as i64;
         self.ledger.crash(&self.disk);
         self.watching.restart();
-        let boot = boot(floor, &self.disk);
+        // A pause is on disk by the time the process ends in order; a crash may come before.
+        self.pause(self.expiry_paused && clean);
+        let boot = boot(floor, &self.disk, self.expiry_paused);
         self.disk.ceiling = self.disk.ceiling.max(self.now.us + CEILING_AHEAD_US);
         let core = Core::new(self.settings.clone(), &boot, self.now, self.seed, self.cast.metrics.clone());
         self.state = State::new(core);
@@ -332,7 +356,7 @@ impl<'a> World<'a> {
         (self.changes, self.appends, self.evicted) = Default::default();
         (self.here, self.going_on) = Default::default();
         (self.drained, self.asked, self.replied) = (0, 0, 0);
-        (self.storage, self.expiry_paused, self.started_us) = (StoreState::Ok, false, self.now.us);
+        (self.storage, self.started_us) = (StoreState::Ok, self.now.us);
     }
 }
 
@@ -365,13 +389,13 @@ fn note_devices(ledger: &mut Ledger, user: u8, here: &User, poisoned: bool) {
     }
 }
 
-fn boot(floor: u64, disk: &Disk) -> Boot {
+fn boot(floor: u64, disk: &Disk, expiry_paused: bool) -> Boot {
     Boot {
         floor: Seq(floor),
         ceiling: Seq(disk.ceiling),
         maybe_pushed_upto: (disk.unclean_upto > 0).then_some(Seq(disk.unclean_upto)),
         clock_went_back: false,
-        expiry_paused: false,
+        expiry_paused,
         records_read: 0,
     }
 }
