@@ -7,6 +7,7 @@ mod chat;
 pub mod config;
 mod dead_letters;
 mod drain;
+mod envelope;
 mod expiry;
 mod health;
 mod http;

@@ -122,7 +122,8 @@ pub(super) fn cell(value: Option<&Value>) -> String {
     }
 }
 
-fn clip(text: &str) -> String {
+/// A text from a client as a cell.
+pub(super) fn clip(text: &str) -> String {
     let visible = text.chars().flat_map(|c| {
         let escaped = (c.is_control() || is_bidi(c)).then(|| c.escape_default());
         let plain = escaped.is_none().then_some(c);
@@ -152,11 +153,12 @@ pub(super) fn entries<'a>(value: &'a Value, field: &str) -> &'a [Value] {
 
 /// The line under a list that goes on.
 pub(super) fn more(page: &Value) -> String {
-    match page.get("next") {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(next)) => format!("more: --after {}\n", quoted(next)),
-        Some(next) => format!("more: --after {next}\n"),
-    }
+    go_on(page.get("next").and_then(Value::as_str))
+}
+
+/// The same for a list whose `next` is known.
+pub(super) fn go_on(next: Option<&str>) -> String {
+    next.map_or_else(String::new, |next| format!("more: --after {}\n", quoted(next)))
 }
 
 /// Ready to be pasted into a shell.

@@ -97,6 +97,30 @@ async fn every_look_shows_what_the_api_tells() {
     assert_eq!(document(&daemon, &["health"]).await["ready"], true);
 }
 
+/// Regression: answers were parsed into values that cannot hold every JSON, and bodies shown as rewritten.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_body_is_shown_just_as_it_was_sent() {
+    let daemon = Daemon::start(|_| ()).await;
+    let bodies = ["1e999", r#""\ud800""#, r#"{"x": 1.50,  "a":1}"#, r#"{"a":1,"a":2}"#, "null"];
+    for body in bodies {
+        table(&daemon, &["send", "--from", "alice", "--to", "bob", body]).await;
+    }
+    let looks = |args: &'static [&'static str]| {
+        let daemon = &daemon;
+        async move {
+            let shown = table(daemon, args).await;
+            let json = table(daemon, &[args, &["--json"]].concat()).await;
+            for body in bodies {
+                assert!(shown.contains(body), "{args:?} does not show {body}: {shown}");
+                assert!(json.contains(&format!("\"body\":{body}")), "{args:?} does not tell {body}: {json}");
+            }
+        }
+    };
+    looks(&["queue", "bob", "peek", "--bodies"]).await;
+    table(&daemon, &["queue", "bob", "purge"]).await;
+    looks(&["dead-letters", "--bodies"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_say_where_they_go_on() {
     let daemon = Daemon::start(|_| ()).await;
