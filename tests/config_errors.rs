@@ -108,6 +108,10 @@ fn what_would_hurt_is_out_of_range() {
         ("[limits]\nframe_bytes = \"1TiB\"", "2:1: limits.frame_bytes: must be from 1KiB to 64MiB, not 1TiB"),
         ("[store]\npath = \"\"", "2:1: store.path: must not be empty"),
         (
+            "[auth]\nmode = \"jwt\"\nkey_file = \"k\"\nleeway = \"1500ms\"",
+            "4:1: auth.leeway: must be whole seconds, not 1500ms",
+        ),
+        (
             "[log]\nlevel = \"inof\"",
             "2:1: log.level: \"inof\" is not a level; levels are off, error, warn, info, debug, trace",
         ),

@@ -33,8 +33,8 @@ pub struct Identity {
 pub struct Expiry {
     /// As the token says, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// When the session ends if it is not renewed: the leeway is granted here as well, or a token that is
-    /// accepted within it would end its session at once. None when that is further away than clocks reach.
+    /// When the session ends if it is not renewed: the leeway later, and no later than that for a token that is
+    /// accepted within the leeway. None when that is further away than clocks reach.
     pub ends: Option<Instant>,
 }
 
@@ -190,15 +190,20 @@ impl JwtCheck {
         };
         let user = UserId::new(&sub).map_err(|_| AuthError::NotAuthenticated("the token's sub is not a user name"))?;
         let (send, watch) = claims.doorstep.map_or((None, None), |rights| (rights.send, rights.watch));
-        Ok(Identity { user, send: send.into(), watch: watch.into(), expiry: Some(self.expiry(exp)) })
+        let expiry = self.expiry(exp, clock::wall_us() / 1000)?;
+        Ok(Identity { user, send: send.into(), watch: watch.into(), expiry: Some(expiry) })
     }
 
-    fn expiry(&self, exp_s: f64) -> Expiry {
+    /// The library looks at whole seconds only, so a token that it lets through may have nothing left.
+    fn expiry(&self, exp_s: f64, now_ms: u64) -> Result<Expiry, AuthError> {
         // A cast from a float saturates, which is what is wanted of a date beyond all calendars; but no number
         // on the wire is greater than a JSON library can hold.
         let at_ms = ((exp_s * 1000.0) as u64).min(Seq::MAX.0);
-        let left = Duration::from_millis(at_ms.saturating_sub(clock::wall_us() / 1000)).saturating_add(self.leeway);
-        Expiry { at_ms, ends: Instant::now().checked_add(left) }
+        let left_ms = at_ms.saturating_add(self.leeway.as_millis() as u64).saturating_sub(now_ms);
+        match left_ms {
+            0 => Err(AuthError::NotAuthenticated(reason(&ErrorKind::ExpiredSignature))),
+            _ => Ok(Expiry { at_ms, ends: Instant::now().checked_add(Duration::from_millis(left_ms)) }),
+        }
     }
 }
 
