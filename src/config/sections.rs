@@ -204,6 +204,11 @@ impl JwtAlgorithm {
     /// Every algorithm with its name in tokens.
     pub const NAMES: &'static [(&'static str, Self)] =
         &[("HS256", Self::Hs256), ("RS256", Self::Rs256), ("ES256", Self::Es256), ("EdDSA", Self::EdDsa)];
+
+    /// As tokens name it.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, algorithm)| *algorithm == self).map_or("?", |(name, _)| name)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

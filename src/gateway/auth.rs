@@ -3,8 +3,6 @@
 //! The algorithm is the configured one and no other, whatever a token's header says. No error, log or
 //! reply ever repeats a token, or any part of it.
 
-use std::io;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::errors::ErrorKind;
@@ -178,7 +176,7 @@ impl JwtCheck {
             required.push("aud");
         }
         validation.set_required_spec_claims(&required);
-        Ok(Self { key: read_key(jwt.algorithm, &jwt.key_file)?, validation, leeway: jwt.leeway })
+        Ok(Self { key: config::checking_key(jwt)?, validation, leeway: jwt.leeway })
     }
 
     fn identify(&self, token: &str) -> Result<Identity, AuthError> {
@@ -205,26 +203,6 @@ impl JwtCheck {
             _ => Ok(Expiry { at_ms, ends: Instant::now().checked_add(Duration::from_millis(left_ms)) }),
         }
     }
-}
-
-fn read_key(algorithm: JwtAlgorithm, path: &Path) -> Result<DecodingKey, GatewayError> {
-    let name = || path.display().to_string();
-    let unusable = |source: io::Error| match source.kind() {
-        io::ErrorKind::InvalidData => GatewayError::Key { path: name(), reason: source.to_string() },
-        _ => GatewayError::KeyFile { path: name(), source },
-    };
-    let from_pem: fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey> = match algorithm {
-        // The same rules as for `doorstep token` and `doorstep config check`: above all, no short secrets.
-        JwtAlgorithm::Hs256 => {
-            return config::read_secret(path).map(|secret| DecodingKey::from_secret(&secret)).map_err(unusable);
-        }
-        JwtAlgorithm::Rs256 => DecodingKey::from_rsa_pem,
-        JwtAlgorithm::Es256 => DecodingKey::from_ec_pem,
-        JwtAlgorithm::EdDsa => DecodingKey::from_ed_pem,
-    };
-    let bytes = std::fs::read(path).map_err(unusable)?;
-    let reason = "it holds no public key in PEM for the algorithm".to_owned();
-    from_pem(&bytes).map_err(|_| GatewayError::Key { path: name(), reason })
 }
 
 fn reason(kind: &ErrorKind) -> &'static str {

@@ -4,6 +4,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::KeyError;
 use crate::gateway::testing::{SECRET, at_s, jwt_config, token};
 
 const ED_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
@@ -141,12 +142,12 @@ fn keys_that_cannot_be_used_are_found_at_once() {
         path
     };
     let missing = authenticator(|jwt| jwt.key_file = directory.path().join("nowhere"));
-    assert!(matches!(missing, Err(GatewayError::KeyFile { .. })));
+    assert!(matches!(missing, Err(GatewayError::Key(KeyError::Unreadable { .. }))));
     let empty = authenticator(|jwt| jwt.key_file = file("empty", "\n"));
-    assert!(matches!(empty, Err(GatewayError::Key { .. })));
+    assert!(matches!(empty, Err(GatewayError::Key(KeyError::Unusable { .. }))));
     for algorithm in [JwtAlgorithm::Rs256, JwtAlgorithm::Es256, JwtAlgorithm::EdDsa] {
         let wrong = authenticator(|jwt| (jwt.algorithm, jwt.key_file) = (algorithm, file("text", "no key")));
-        assert!(matches!(wrong, Err(GatewayError::Key { .. })), "{algorithm:?}");
+        assert!(matches!(wrong, Err(GatewayError::Key(KeyError::Unusable { .. }))), "{algorithm:?}");
     }
 }
 

@@ -36,7 +36,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::codes::CloseCode;
-use crate::config::{Auth, Config};
+use crate::config::{Auth, Config, KeyError};
 use crate::metrics::Metrics;
 use crate::routing::outstanding::Outstanding;
 use crate::routing::router::Router;
@@ -52,10 +52,8 @@ pub enum GatewayError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("auth mode none needs a loopback address, and {address} is none")]
     OpenToAll { address: SocketAddr },
-    #[error("cannot read the key file {path}: {source}")]
-    KeyFile { path: String, source: io::Error },
-    #[error("the key file {path} cannot be used: {reason}")]
-    Key { path: String, reason: String },
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 /// What the gateway needs of the rooms below.
