@@ -4,7 +4,9 @@
 //! readers see; a failed write or sync poisons fjall for good. Reads go through a snapshot: without
 //! one, a scan that runs beside a commit may see its end and not its beginning.
 
-use std::io::ErrorKind;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -42,6 +44,7 @@ impl FjallEngine {
             other => StoreError::Read(other.to_string()),
         })?;
         let refused = |error: fjall::Error| opening(path, error);
+        make_directory(path).map_err(|error| refused(fjall::Error::Io(error)))?;
         let database = Database::builder(path)
             .cache_size(cache_bytes)
             .max_journaling_size(JOURNALS_BYTES_MAX)
@@ -138,6 +141,19 @@ impl Engine for FjallEngine {
         let figures = rustix::fs::statvfs(&self.path)
             .map_err(|error| StoreError::Read(format!("{}: {error}", self.path.display())))?;
         Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
+    }
+}
+
+/// Bodies are nobody else's business. A directory that is there already keeps the mode that somebody gave it.
+fn make_directory(path: &Path) -> io::Result<()> {
+    if !matches!(fs::metadata(path), Err(error) if error.kind() == ErrorKind::NotFound) {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    // Its entry must outlive a power cut, as what is put into it will.
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => File::open(".")?.sync_all(),
     }
 }
 
