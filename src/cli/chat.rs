@@ -277,6 +277,10 @@ impl<W: Write> Chat<W> {
                 "another session of {} on device {} took over; --device NAME makes this one another device",
                 self.args.me, self.args.device
             )),
+            Closed::NotAuthenticated { .. } => CliError::new(format!(
+                "{why}; give a token for {} with --token or in DOORSTEP_TOKEN (doorstep token mints one)",
+                self.args.me
+            )),
             why => CliError::new(why.to_string()),
         }
     }

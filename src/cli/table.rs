@@ -162,8 +162,8 @@ pub(super) fn go_on(next: Option<&str>) -> String {
 }
 
 /// Ready to be pasted into a shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-' | '@');
+pub(super) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-' | '@' | '/');
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()
     } else {

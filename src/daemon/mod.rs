@@ -196,10 +196,10 @@ impl Daemon {
 /// # Errors
 /// As [`Daemon::start`] and [`Daemon::run`], and [`DaemonError::SecondSignal`]: what was accepted is safe at
 /// any instant, so nothing has to be tidied up. The caller must not wait for what is still running.
-pub async fn serve(config: Config) -> Result<(), DaemonError> {
+pub async fn serve(config: Config, next_steps: &str) -> Result<(), DaemonError> {
     let mut signals = stop::Signals::catch().map_err(DaemonError::Signals)?;
     let daemon = Daemon::start(config).await?;
-    stop::greet(&daemon);
+    stop::greet(&daemon, next_steps);
     let asked = Arc::new(Notify::new());
     let stop = asked.clone();
     tokio::select! {

@@ -42,11 +42,11 @@ impl Signals {
 }
 
 /// Says where it listens and what to type next.
-pub(super) fn greet(daemon: &Daemon) {
+pub(super) fn greet(daemon: &Daemon, next_steps: &str) {
     let text = format!(
         "doorstep {version} listens on ws://{address}/v1/connect\n\
          data in {data}, admin socket {socket}\n\
-         try: doorstep chat --as alice --to bob    and in another terminal: doorstep queues\n",
+         {next_steps}\n",
         version = env!("CARGO_PKG_VERSION"),
         address = daemon.address(),
         data = daemon.config.store.path.display(),
