@@ -136,7 +136,7 @@ impl Daemon {
             config: config.clone(),
             expiry_paused: paused.clone(),
             clock,
-            presence_floor: boot.floor.0,
+            presence_floor: routing::version_floor(boot.floor),
             started_ms: wall_us() / 1000,
         };
         Ok(Self {
@@ -191,7 +191,7 @@ impl Daemon {
     }
 }
 
-/// Runs the daemon until a signal, printing where it listens. A second signal ends it at once.
+/// Runs the daemon until a signal, printing where it listens and what to type next. A second signal ends it at once.
 ///
 /// # Errors
 /// As [`Daemon::start`] and [`Daemon::run`], and [`DaemonError::SecondSignal`]: what was accepted is safe at
