@@ -15,7 +15,7 @@ use super::outbox::{OVERFLOW_RETRY_MS, Outbox};
 use super::pace::{HandshakePlace, UserPlace};
 use super::session::Session;
 use super::wire::{self, Wire, Writer};
-use super::{Shared, closing};
+use super::{Farewell, Shared, closing};
 use crate::codes::CloseCode;
 use crate::ids::SessionId;
 use crate::routing::command::{Attach, Command};
@@ -113,13 +113,14 @@ async fn let_in(
     };
     let greeting = match patience.wait(handshake::greeting(shared, &mut socket, bearer)).await {
         Ok(Ok(greeting)) => greeting,
-        Ok(Err(closing)) => return Err(refuse_hello(outbox, closing)),
+        Ok(Err(farewell)) => return Err(refuse_hello(outbox, farewell)),
         Err(impatience) => return Err(cut_hello(outbox, impatience)),
     };
     let user = &greeting.identity.user;
     let Some(user_place) = shared.users.enter(user, connections_max(shared)) else {
         let too_many = closing(CloseCode::TooMany, "too many connections of this user");
-        return Err(refuse_hello(outbox, Some(Closing { retry_after_ms: Some(OVERFLOW_RETRY_MS), ..too_many })));
+        let too_many = Closing { retry_after_ms: Some(OVERFLOW_RETRY_MS), ..too_many };
+        return Err(refuse_hello(outbox, Some(too_many.into())));
     };
     outbox.set_expires_ms(greeting.identity.expiry.map(|expiry| expiry.at_ms));
     match patience.wait(shared.desk.router.ask(user, attach(shared, &greeting, outbox, peer))).await {
@@ -187,9 +188,9 @@ fn cut_upgrade(outbox: &Outbox, impatience: Impatience) -> Refused {
     after(impatience)
 }
 
-fn refuse_hello(outbox: &Outbox, closing: Option<Closing>) -> Refused {
-    match closing {
-        Some(closing) => outbox.close(closing),
+fn refuse_hello(outbox: &Outbox, farewell: Option<Farewell>) -> Refused {
+    match farewell {
+        Some(farewell) => outbox.bid(farewell),
         None => outbox.leave(),
     }
     Refused::Told
@@ -205,7 +206,7 @@ fn cut_hello(outbox: &Outbox, impatience: Impatience) -> Refused {
         Impatience::Draining => Some(closing(CloseCode::Restarting, "the router is shutting down")),
         Impatience::Gone => None,
     };
-    refuse_hello(outbox, closing);
+    refuse_hello(outbox, closing.map(Farewell::from));
     after(impatience)
 }
 

@@ -27,6 +27,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -123,6 +124,20 @@ impl Gateway {
     /// Lets clients in until the daemon drains, and serves those inside until it closes and the last has left.
     pub async fn run(self) {
         listener::run(self.listener, self.shared).await;
+    }
+}
+
+/// The last word to a client; the reason may be about what it said.
+#[derive(Debug, Clone)]
+struct Farewell {
+    code: CloseCode,
+    reason: Cow<'static, str>,
+    retry_after_ms: Option<u64>,
+}
+
+impl From<Closing> for Farewell {
+    fn from(Closing { code, reason, retry_after_ms }: Closing) -> Self {
+        Self { code, reason: Cow::Borrowed(reason), retry_after_ms }
     }
 }
 

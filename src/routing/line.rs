@@ -79,7 +79,7 @@ pub fn turn_away(command: Command, core: &mut Core) {
             close(&attach.session, CloseCode::TooMany, "too much is going on for this user", core)
         }
         Command::Watch { session, .. } => {
-            core.act(Effect::Error(session, Code::Overloaded, "too much is going on for a watched user"));
+            core.act(Effect::Error(session, Code::Overloaded, "too much is going on for a watched user", "watch"));
         }
         Command::ForgetDevice { reply, .. } | Command::Kick { reply, .. } => {
             core.act(Effect::ReplyDone(reply, Err(NotDone::Busy)));

@@ -136,8 +136,8 @@ impl Shard {
                 session.presence(std::slice::from_ref(&info));
                 self.touched.push(session);
             }
-            Effect::Error(session, code, reason) => {
-                session.error(code, reason);
+            Effect::Error(session, code, reason, about) => {
+                session.error(code, reason, about);
                 self.touched.push(session);
             }
             Effect::Close(session, closing) => {
