@@ -46,7 +46,10 @@ async fn show(global: &Global, args: ShowArgs) -> Result<(), CliError> {
         query.push(("bodies", "true".to_owned()));
     }
     let page = global.admin()?.get(&target(&["dead-letters"], &query)).await?;
-    output::show_as(global, &page, |page| render(page, args.bodies, now_ms()))
+    output::show_as(global, &page, |page| {
+        let nothing = args.page.nothing("there are no dead letters");
+        format!("{}{}", table_of(page, args.bodies, now_ms()).render(nothing), table::go_on(page.next.as_deref()))
+    })
 }
 
 async fn clear(global: &Global) -> Result<(), CliError> {
@@ -74,7 +77,7 @@ struct Letter {
     message: Option<Envelope>,
 }
 
-fn render(page: &LettersPage, bodies: bool, now_ms: u64) -> String {
+fn table_of(page: &LettersPage, bodies: bool, now_ms: u64) -> Table {
     let mut columns = vec!["reason", "user", "device", ">seq", "from", "id", ">buried"];
     columns.extend(bodies.then_some("body"));
     let mut table = Table::new(&columns);
@@ -92,7 +95,7 @@ fn render(page: &LettersPage, bodies: bool, now_ms: u64) -> String {
         row.extend(bodies.then(|| message.map_or_else(|| text(None), Envelope::body)));
         table.row(row);
     }
-    format!("{}{}", table.render("there are no dead letters"), table::go_on(page.next.as_deref()))
+    table
 }
 
 #[cfg(test)]
@@ -105,7 +108,7 @@ mod tests {
     fn a_letter_that_could_not_be_read_is_still_shown() {
         let letter = json!({ "reason": "corrupt", "user": "bob", "seq": 9, "buried_ms": 1000, "message": null });
         let page = json!({ "dead_letters": [letter] }).to_string();
-        let text = render(&serde_json::from_str(&page).unwrap(), true, 2000);
+        let text = table_of(&serde_json::from_str(&page).unwrap(), true, 2000).render("none");
         let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row, ["corrupt", "bob", "-", "9", "-", "-", "1", "s", "-"]);
     }

@@ -247,6 +247,11 @@ impl PageArgs {
         let after = self.after.iter().map(|after| ("after", after.clone()));
         std::iter::once(("limit", self.limit.to_string())).chain(after).collect()
     }
+
+    /// What an empty page means: `none` only where it is the first one.
+    fn nothing(&self, none: &'static str) -> &'static str {
+        if self.after.is_some() { "nothing more" } else { none }
+    }
 }
 
 #[cfg(test)]

@@ -120,7 +120,11 @@ async fn look(global: &Global, admin: &AdminSocket, user: &str, args: PeekArgs) 
         query.push(("bodies", "true".to_owned()));
     }
     let page = admin.get(&target(&["queues", user, "messages"], &query)).await?;
-    output::show_as(global, &page, |page| render_peek(page, args.bodies, now_ms()))
+    output::show_as(global, &page, |page| {
+        let nothing =
+            if args.from.is_some() { "nothing more" } else { args.page.nothing("nothing is waiting on disk") };
+        render_peek(page, args.bodies, nothing, now_ms())
+    })
 }
 
 /// One page of an inbox.
@@ -140,7 +144,7 @@ struct Corrupt {
     bytes: u64,
 }
 
-fn render_peek(page: &PeekPage, bodies: bool, now_ms: u64) -> String {
+fn render_peek(page: &PeekPage, bodies: bool, nothing: &str, now_ms: u64) -> String {
     let mut columns = vec![">seq", "from", "id", ">age", ">body size"];
     columns.extend(bodies.then_some("body"));
     let mut table = Table::new(&columns);
@@ -158,7 +162,7 @@ fn render_peek(page: &PeekPage, bodies: bool, now_ms: u64) -> String {
     let corrupt =
         page.corrupt.iter().map(|Corrupt { seq, bytes }| format!("corrupt: seq {seq}, {}\n", table::size(*bytes)));
     let corrupt: String = corrupt.collect();
-    format!("{}{corrupt}{}", table.render("nothing is waiting on disk"), table::go_on(page.next.as_deref()))
+    format!("{}{corrupt}{}", table.render(nothing), table::go_on(page.next.as_deref()))
 }
 
 async fn purge(global: &Global, admin: &AdminSocket, user: &str, only: Option<u64>) -> Result<(), CliError> {
@@ -193,10 +197,10 @@ mod tests {
         let message = r#"{"seq":7,"from":"alice","id":"m1","ts_ms":0,"body_bytes":14,"body":{"text": "hi"}}"#;
         let page = format!(r#"{{"messages":[{message}],"corrupt":[{{"seq":8,"bytes":99}}],"next":"8"}}"#);
         let page: PeekPage = serde_json::from_str(&page).unwrap();
-        let text = render_peek(&page, true, 0);
+        let text = render_peek(&page, true, "nothing", 0);
         assert!(text.contains(r#"{"text": "hi"}"#), "{text}");
         assert!(text.contains("corrupt: seq 8, 99 B\n"), "{text}");
         assert!(text.ends_with("more: --after 8\n"), "{text}");
-        assert!(!render_peek(&page, false, 0).contains("hi\""));
+        assert!(!render_peek(&page, false, "nothing", 0).contains("hi\""));
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn list(global: &Global, args: ListArgs) -> Result<(), CliError
     }
     let users = global.admin()?.get(&target(&["users"], &query)).await?;
     output::show(global, &users, |page| {
-        let nothing = if args.online { "nobody is online" } else { "no user has a device yet" };
+        let nothing = args.page.nothing(if args.online { "nobody is online" } else { "no user has a device yet" });
         format!("{}{}", render_list(page).render(nothing), table::more(page))
     })
 }

@@ -55,7 +55,8 @@ async fn looking_at_a_daemon_on_which_nothing_has_happened() {
     assert_eq!(complaint(&daemon, &["user", "nobody"]).await.0, 1);
     assert_eq!(complaint(&daemon, &["queue", "nobody"]).await.0, 1);
     assert_eq!(complaint(&daemon, &["kick", "01K00000000000000000000000"]).await.0, 1);
-    assert_eq!(complaint(&daemon, &["kick", "nonsense"]).await.0, 2);
+    let (code, why) = complaint(&daemon, &["kick", "nonsense"]).await;
+    assert!(code == 2 && why.contains("26 letters and digits"), "{code}: {why}");
     assert_eq!(complaint(&daemon, &["forget", "nobody", "phone"]).await.0, 1);
     assert_eq!(complaint(&daemon, &["user", "a/b"]).await.0, 2);
 }
@@ -131,6 +132,11 @@ async fn lists_say_where_they_go_on() {
     assert!(page.contains("it's") && page.contains("more: --after"), "{page}");
     let page = table(&daemon, &["users", "--limit", "1", "--after", "it's"]).await;
     assert!(page.contains("rex") && page.contains("more: --after rex"), "{page}");
+    for (args, more) in
+        [(&["users"][..], "zzz"), (&["sessions"], "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"), (&["dead-letters"], "9")]
+    {
+        assert_eq!(table(&daemon, &[args, &["--after", more]].concat()).await, "nothing more\n", "{args:?}");
+    }
     let page = table(&daemon, &["users", "--after", "rex"]).await;
     assert!(page.contains("zoe") && !page.contains("more"), "{page}");
     assert_eq!(run(&daemon, &["users", "--limit", "0"]).await.status.code(), Some(2));
@@ -153,7 +159,12 @@ async fn every_change_is_made_once_and_told() {
     let (code, why) =
         complaint(&daemon, &["send", "--from", "alice", "--to", "bob", "--id", "m1", "another body"]).await;
     assert!(code == 1 && why.contains("id_reused"), "{code}: {why}");
-    assert_eq!(complaint(&daemon, &["send", "--from", "a/b", "--to", "bob", "x"]).await.0, 2);
+    for wrong in [["--from", "a/b", "--to", "bob"], ["--from", "a", "--to", "b/"]] {
+        let output = run(&daemon, &[&["send"], &wrong[..], &["x"]].concat()).await;
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{complaint}");
+        assert!(complaint.contains("a user name must not contain '/'"), "{complaint}");
+    }
 
     let seq = page["messages"][0]["seq"].to_string();
     assert_eq!(
