@@ -128,7 +128,7 @@ async fn let_in(
         Ok(Err(_gone)) => return Err(cut_hello(outbox, Impatience::Draining)),
         Err(impatience) => return Err(cut_hello(outbox, impatience)),
     }
-    tracing::debug!(%peer, session = %outbox.id(), %user, device = %greeting.device, "session attached");
+    tracing::debug!(%peer, session = %outbox.id(), ?user, device = ?greeting.device, "session attached");
     let inbound = Inbound::new(shared.clone(), outbox.clone(), greeting.identity, greeting.device);
     Ok(Admitted { socket, inbound, user_place })
 }

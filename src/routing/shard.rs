@@ -242,8 +242,8 @@ fn log_burials(write: &Write) {
         let Op::Bury { letter } = op else { continue };
         let (user, seq) = (&letter.user, letter.seq);
         match letter.reason {
-            DeadReason::Corrupt => tracing::error!(%user, %seq, "a stored record is corrupt and was taken out"),
-            reason => tracing::info!(%user, %seq, ?reason, "a message ended undelivered"),
+            DeadReason::Corrupt => tracing::error!(?user, %seq, "a stored record is corrupt and was taken out"),
+            reason => tracing::info!(?user, %seq, ?reason, "a message ended undelivered"),
         }
     }
 }

@@ -180,6 +180,20 @@ async fn what_is_missing_is_named() {
     assert!(status == 400 && detail.contains("26 letters and digits"), "{problem}");
 }
 
+/// Regression: a name with a space in it could add fields to a log line.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_cannot_forge_a_field_of_the_log() {
+    let daemon = Daemon::start(|_| ()).await;
+    let name = "bob purged=7";
+    register(&daemon, name, "old phone").await;
+    call(&daemon, "DELETE", &format!("/v1/users/{}/devices/old%20phone", percent_encoded(name))).await;
+    let line = wait::until("a line about it", async || {
+        daemon.log().lines().find(|line| line.contains("device forgotten")).map(str::to_owned)
+    })
+    .await;
+    assert!(line.contains(r#"user="bob purged=7" device="old phone""#), "{line}");
+}
+
 async fn enter_and_read(daemon: &Daemon, user: &str) -> Value {
     let mut client = TestClient::connect(daemon, user, "next").await;
     client.pick("message").await["id"].clone()
