@@ -75,6 +75,14 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
     })
 }
 
+/// `1 message`, `2 messages`.
+pub(super) fn count(n: impl Into<u64>, what: &str) -> String {
+    match n.into() {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}
+
 /// A size: `512 B`, `1.5 KiB`, `3.2 GiB`.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

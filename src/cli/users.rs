@@ -90,7 +90,8 @@ fn state(user: &Value, presence: &Value) -> String {
 }
 
 fn backlog(of: &Value) -> String {
-    format!("{} messages, {}", number(of, "backlog_messages"), table::size(number(of, "backlog_bytes")))
+    let messages = table::count(number(of, "backlog_messages"), "message");
+    format!("{messages}, {}", table::size(number(of, "backlog_bytes")))
 }
 
 /// A user's devices and how far each is.

@@ -70,7 +70,7 @@ async fn every_look_shows_what_the_api_tells() {
     for (args, path, shown) in [
         (&["users"][..], "/v1/users", vec!["Jürgen %", "alice", "online", "offline"]),
         (&["users", "--online"], "/v1/users?online=true", vec!["alice"]),
-        (&["user", "Jürgen %"], "/v1/users/J%C3%BCrgen%20%25", vec!["old phone", "no sessions", "1 messages"]),
+        (&["user", "Jürgen %"], "/v1/users/J%C3%BCrgen%20%25", vec!["old phone", "no sessions", "1 message, "]),
         (&["user", "alice"], "/v1/users/alice", vec!["laptop", alice.session(), "127.0.0.1:"]),
         (&["queues"], "/v1/queues", vec!["Jürgen %"]),
         (&["queues", "--sort", "age", "--limit", "1"], "/v1/queues?sort=age&limit=1", vec!["Jürgen %"]),
