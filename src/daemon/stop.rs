@@ -79,7 +79,13 @@ pub(super) async fn stop(daemon: &mut Daemon) -> Result<(), DaemonError> {
     if is_poisoned(daemon) {
         return Err(DaemonError::Poisoned);
     }
-    tracing::info!(clean, left, closed, stored = stored.is_ok(), "stopped");
+    let stored_in_time = stored.is_ok();
+    if clean && left && closed && stored_in_time {
+        tracing::info!("stopped; everything taken is answered and stored");
+    } else {
+        let (answered_and_flushed, clients_left, admin_closed) = (clean, left, closed);
+        tracing::warn!(answered_and_flushed, clients_left, admin_closed, stored_in_time, "stopped before all was done");
+    }
     match stored {
         Ok(stored) => stored?,
         Err(_late) => return Err(DaemonError::GraceOver),
