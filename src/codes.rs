@@ -1,5 +1,7 @@
 //! Words that routing and the wire share: reasons for refusing, reasons for closing.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Why a send was not taken, or an `error` frame was sent.
@@ -18,6 +20,13 @@ pub enum Code {
     ShuttingDown,
     UnknownOutcome,
     Expired,
+}
+
+/// The word on the wire.
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// Why a session is closed: a WebSocket close code with advice for the client.

@@ -19,6 +19,8 @@ pub enum IdError {
     Length { what: &'static str, max: usize, len: usize },
     #[error("{what} must not contain {found:?}")]
     Character { what: &'static str, found: char },
+    #[error("a session id is a ULID of 26 letters and digits, such as 01M84ZYWMNWKGW9WFPDNG3A0M0")]
+    Session,
 }
 
 macro_rules! text_id {
@@ -111,9 +113,9 @@ impl fmt::Display for SessionId {
 }
 
 impl std::str::FromStr for SessionId {
-    type Err = ulid::DecodeError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        ulid::Ulid::from_string(text).map(|ulid| Self(ulid.0))
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        ulid::Ulid::from_string(text).map(|ulid| Self(ulid.0)).map_err(|_| IdError::Session)
     }
 }
 

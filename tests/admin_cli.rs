@@ -166,6 +166,19 @@ fn the_socket_comes_from_the_configuration() {
 }
 
 #[test]
+fn a_check_and_a_start_say_the_same_of_a_bad_key() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("router.toml"), "[auth]\nmode = \"jwt\"\nkey_file = \"short\"\n").unwrap();
+    std::fs::write(home.path().join("short"), "hunter2").unwrap();
+    let run = |arguments: &[&str]| doorstep().args(arguments).current_dir(home.path()).output().unwrap();
+    let (check, start) = (run(&["config", "check"]), run(&["serve"]));
+    assert_eq!((check.status.code(), &check.stderr), (Some(2), &start.stderr));
+    assert_eq!(start.status.code(), Some(2));
+    let complaint = String::from_utf8(check.stderr).unwrap();
+    assert!(complaint.starts_with("doorstep: router.toml:3:1: auth.key_file: the key file short "), "{complaint}");
+}
+
+#[test]
 fn help_shows_examples() {
     for arguments in [&["--help"][..], &["send", "--help"], &["queue", "--help"]] {
         let output = doorstep().args(arguments).output().unwrap();

@@ -15,6 +15,7 @@ use std::process::Output;
 use common::daemon::Daemon;
 use common::wait;
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 async fn chat(daemon: &Daemon, me: &str, to: &str, input: &str) -> Vec<String> {
     let output = daemon.command(&["chat", "--as", me, "--to", to, "--url", &daemon.url()], input).await;
@@ -71,6 +72,75 @@ async fn a_line_that_nobody_can_take_is_a_failure() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&lines(&output))[0].starts_with("✗ not accepted: xxx"));
     assert_eq!(said(&lines(&output))[1], "✓ queued: short");
+}
+
+/// Regression: with a full disk people were told that there was no answer, and not why.
+#[tokio::test]
+async fn a_line_that_the_disk_cannot_take_is_tried_on_and_told_why() {
+    let daemon = Daemon::start(|settings| {
+        settings.set("store.min_free", "1024TiB");
+    })
+    .await;
+    let mut chat = daemon.start_command(&["chat", "--as", "alice", "--to", "bob", "--url", &daemon.url()]);
+    chat.stdin.as_mut().unwrap().write_all(b"hi\n").await.unwrap();
+    let mut lines = BufReader::new(chat.stdout.take().unwrap()).lines();
+    let mention = wait::within("a word about the delay", async {
+        loop {
+            let line = lines.next_line().await.unwrap().unwrap();
+            if line.contains("still trying") {
+                return line;
+            }
+        }
+    });
+    let mention = mention.await;
+    assert!(mention.starts_with("* not taken yet: ") && mention.contains("(storage_unavailable)"), "{mention}");
+}
+
+/// Regression: an interrupted bench left its users behind and told nothing.
+#[tokio::test]
+async fn an_interrupted_bench_tells_what_it_measured_and_leaves_nothing_behind() {
+    let daemon = Daemon::start(|_| {}).await;
+    let args = ["bench", "--pairs", "3", "--duration", "1h", "--warmup", "0s", "--json", "--url", &daemon.url()];
+    let bench = daemon.start_command(&args);
+    wait::until("some deliveries", async || {
+        let (_, stats) = daemon.admin("GET", "/v1/stats").await;
+        (stats["counters"]["deliveries"].as_u64() > Some(100)).then_some(())
+    })
+    .await;
+    let pid = rustix::process::Pid::from_raw(bench.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = bench.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["delivered"].as_u64() > Some(0) && report["duration_s"].as_f64() < Some(60.0), "{report}");
+    assert_eq!(report["faults"]["lost"], 0, "{report}");
+    wait::until("every device is unregistered", async || {
+        let (_, users) = daemon.admin("GET", "/v1/users").await;
+        (users["users"] == serde_json::json!([])).then_some(())
+    })
+    .await;
+}
+
+/// Regression: it could only say that there was no token.
+#[tokio::test]
+async fn a_bench_signs_its_own_tokens_where_it_has_the_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "a secret of the tests, long enough").unwrap();
+    let daemon = Daemon::start(|settings| {
+        settings.set("auth.mode", "jwt").set("auth.key_file", secret.to_str().unwrap());
+    })
+    .await;
+    let args = ["bench", "--pairs", "2", "--duration", "1s", "--warmup", "0s", "--verify", "--url", &daemon.url()];
+    let output = daemon.command(&args, "").await;
+    assert!(output.status.success(), "{output:?}");
+    let mut stranger = tokio::process::Command::new(env!("CARGO_BIN_EXE_doorstep"));
+    let output = stranger.args(args).current_dir(dir.path()).output().await.unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.contains("the router wants tokens") && complaint.contains("--config"), "{complaint}");
+    let output = daemon.command(&["chat", "--as", "alice", "--to", "bob", "--url", &daemon.url()], "hi\n").await;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.contains("--token") && complaint.contains("DOORSTEP_TOKEN"), "{complaint}");
 }
 
 #[tokio::test]

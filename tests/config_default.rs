@@ -59,7 +59,7 @@ fn what_is_shown_has_the_order_of_the_file_and_reads_back_the_same() {
         key_file: "keys/a \"quoted\" name.pem".into(),
         issuer: Some("https://login.example".into()),
         audience: None,
-        leeway: Duration::from_millis(1500),
+        leeway: Duration::from_secs(90),
     };
     let mut config = Config { auth: Auth::Jwt(jwt), ..Config::default() };
     config.gateway.allowed_origins = vec!["https://a.example".into(), "tauri://localhost".into()];

@@ -7,6 +7,11 @@ use std::ffi::OsString;
 
 use doorstep::config::{self, Auth, Config, Jwt, JwtAlgorithm};
 
+const ED_PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAcWJ/p1xMIUMK4VvYhWauW2CGGzh9NuF7ubUuRtnGuBg=
+-----END PUBLIC KEY-----
+";
+
 /// Loads `text` as a file and returns the messages, without the path before the line number.
 fn mistakes_with(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
@@ -108,6 +113,10 @@ fn what_would_hurt_is_out_of_range() {
         ("[limits]\nframe_bytes = \"1TiB\"", "2:1: limits.frame_bytes: must be from 1KiB to 64MiB, not 1TiB"),
         ("[store]\npath = \"\"", "2:1: store.path: must not be empty"),
         (
+            "[auth]\nmode = \"jwt\"\nkey_file = \"k\"\nleeway = \"1500ms\"",
+            "4:1: auth.leeway: must be whole seconds, not 1500ms",
+        ),
+        (
             "[log]\nlevel = \"inof\"",
             "2:1: log.level: \"inof\" is not a level; levels are off, error, warn, info, debug, trace",
         ),
@@ -205,6 +214,46 @@ windw = 1
     for (mistake, begin) in all.iter().zip(begins) {
         assert!(mistake.starts_with(begin), "{mistake:?} does not begin with {begin:?}");
     }
+}
+
+/// Regression: `config check` tried fewer keys than the daemon, and none beside another mistake.
+#[test]
+fn a_key_that_a_router_could_not_use_is_a_mistake_like_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, key) = (dir.path().join("router.toml"), dir.path().join("key"));
+    let none: [(OsString, OsString); 0] = [];
+    let mistakes = |algorithm: &str, content: &str, more: &str| {
+        std::fs::write(&key, content).unwrap();
+        let text = format!("[auth]\nmode = \"jwt\"\nalgorithm = {algorithm:?}\nkey_file = {key:?}\n{more}");
+        std::fs::write(&file, text).unwrap();
+        let errors = config::load_to_serve(Some(&file), none.clone()).err();
+        let prefix = format!("{}:", file.display());
+        errors.iter().flat_map(|errors| errors.iter()).map(|e| e.to_string().replace(&prefix, "")).collect::<Vec<_>>()
+    };
+    let begin = format!("4:1: auth.key_file: the key file {} cannot be used: ", key.display());
+    for (algorithm, content, why) in [
+        ("HS256", "hunter2\n", "the secret has 7 bytes; at least 32 are needed"),
+        ("EdDSA", "junk", "it holds no public key in PEM for EdDSA"),
+        (
+            "RS256",
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+            "it holds no public key in PEM for RS256",
+        ),
+        ("ES256", ED_PUBLIC, "it holds no public key in PEM for ES256"),
+    ] {
+        assert_eq!(mistakes(algorithm, content, ""), [format!("{begin}{why}")]);
+        let both = mistakes(algorithm, content, "[limits]\nwindow = 0\n");
+        assert_eq!(both.len(), 2, "{both:#?}");
+        // Whoever only wants the address of a daemon needs no key.
+        assert!(mistakes(algorithm, content, "").len() == 1 && config::load(Some(&file), none.clone()).is_ok());
+    }
+    assert_eq!(mistakes("EdDSA", ED_PUBLIC, ""), [""; 0]);
+    // For an algorithm that nobody knows no key is right or wrong.
+    assert_eq!(mistakes("HS512", "short", "").len(), 1);
+    let missing = [("DOORSTEP__AUTH__KEY_FILE", "no/such/key"), ("DOORSTEP__AUTH__MODE", "jwt")];
+    let error = config::load_to_serve(None, missing).unwrap_err().to_string();
+    let expected = "DOORSTEP__AUTH__KEY_FILE: auth.key_file: cannot read the key file no/such/key: No such file";
+    assert!(error.starts_with(expected), "{error}");
 }
 
 #[test]

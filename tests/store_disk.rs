@@ -6,6 +6,7 @@
 mod store_support;
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -59,6 +60,21 @@ fn a_second_process_is_refused() {
         .unwrap();
     assert!(second.status.success(), "{}", String::from_utf8_lossy(&second.stdout));
     store.store(vec![append("bob", 1)]);
+}
+
+/// Regression: the directory was made for all to read, and bodies lie in it.
+#[test]
+fn nobody_else_may_look_into_a_new_directory_and_an_old_one_is_left_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let new = home.path().join("deep/data");
+    drop(open(&new).unwrap());
+    assert_eq!((mode(&new), mode(&home.path().join("deep"))), (0o700, 0o700));
+    let old = home.path().join("old");
+    std::fs::create_dir(&old).unwrap();
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o750)).unwrap();
+    drop(open(&old).unwrap());
+    assert_eq!(mode(&old), 0o750);
 }
 
 #[test]

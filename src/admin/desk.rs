@@ -49,7 +49,8 @@ pub struct AdminDesk {
     /// Set by whoever sends `Command::PauseExpiry(true)`; cleared here by an operator.
     pub expiry_paused: Arc<AtomicBool>,
     pub clock: Clock,
-    /// No version of anybody's presence is below: what was told before the start is out of date.
+    /// No version of anybody's presence is below: what was told before the start is out of date. Owners hold to the
+    /// same one, so that it does not matter whether a user is in memory.
     pub presence_floor: u64,
     /// Wall time of the daemon's start, milliseconds since the Unix epoch.
     pub started_ms: u64,

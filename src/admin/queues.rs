@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -104,11 +105,13 @@ impl Clerk {
         let in_memory = self.user_in_memory(&user).await?;
         let loaded = self.load(&user).await?;
         let first = self.first_behind(&user, in_memory.as_ref(), &loaded).await?;
-        let page = match in_memory {
-            Some(view) => queue_of_view(view, first.as_ref()),
-            None => queue_of_loaded(&user, &loaded, first.as_ref()),
-        };
-        if page.devices.is_empty() && page.messages == 0 { Err(nobody(&user)) } else { json(&page) }
+        if !has_queue(in_memory.as_ref(), &loaded) {
+            return Err(nobody(&user));
+        }
+        match in_memory {
+            Some(view) => json(&queue_of_view(view, first.as_ref())),
+            None => json(&queue_of_loaded(&user, &loaded, first.as_ref())),
+        }
     }
 
     /// The oldest message on disk that some device lacks. Asked for by its place, so that no removed
@@ -129,7 +132,7 @@ impl Clerk {
     /// What is on disk: messages that are still on their way there are not shown.
     pub(super) async fn peek(&self, user: UserId, after: Option<Seq>, limit: usize, bodies: bool) -> Answer {
         let loaded = self.load(&user).await?;
-        if loaded.first.is_none() && loaded.devices.is_empty() && self.user_in_memory(&user).await?.is_none() {
+        if !has_queue(self.user_in_memory(&user).await?.as_ref(), &loaded) {
             return Err(nobody(&user));
         }
         let head = loaded.first.map_or(Seq::ZERO, |(first, _, _)| Seq(first.0.saturating_sub(1)));
@@ -143,9 +146,30 @@ impl Clerk {
     }
 
     pub(super) async fn purge(&self, user: UserId, only: Option<Seq>) -> Answer {
-        let purged = self.tell(&user, |reply| Command::Purge { user: user.clone(), only, reply }).await?;
-        tracing::info!(%user, purged, seq = only.map(|seq| seq.0), "inbox purged by an operator");
+        let purged = match self.tell(&user, |reply| Command::Purge { user: user.clone(), only, reply }).await {
+            Err(problem) if problem.status == StatusCode::NOT_FOUND => return Err(self.missing(&user, only).await?),
+            purged => purged?,
+        };
+        // Only now: what was on its way to an unknown user may have arrived before the purge.
+        if purged == 0 && !self.knows_queue(&user).await? {
+            return Err(nobody(&user));
+        }
+        tracing::info!(?user, purged, seq = only.map(|seq| seq.0), "inbox purged by an operator");
         json(&json!({ "user": user, "purged": purged }))
+    }
+
+    async fn knows_queue(&self, user: &UserId) -> Result<bool, Problem> {
+        Ok(has_queue(self.user_in_memory(user).await?.as_ref(), &self.load(user).await?))
+    }
+
+    /// What a purge of one message did not find.
+    async fn missing(&self, user: &UserId, only: Option<Seq>) -> Result<Problem, Problem> {
+        Ok(match only {
+            Some(seq) if self.knows_queue(user).await? => {
+                Problem::not_found(format!("there is no message {seq} in the inbox of user {user}"))
+            }
+            _ => nobody(user),
+        })
     }
 
     async fn page(&self, user: &UserId, after: Seq, messages: usize, bytes: u64) -> Result<Page, Problem> {
@@ -161,6 +185,14 @@ struct PeekPage {
     messages: Vec<Envelope>,
     corrupt: Vec<Corrupt>,
     next: Option<String>,
+}
+
+/// A user has a queue who has a device or messages that wait for one.
+fn has_queue(view: Option<&UserView>, loaded: &LoadedUser) -> bool {
+    match view {
+        Some(view) => !view.devices.is_empty() || view.backlog_messages > 0,
+        None => !loaded.devices.is_empty() || loaded.first.is_some(),
+    }
 }
 
 /// The owner's truth: what the device that is furthest behind lacks.

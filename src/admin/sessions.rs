@@ -1,5 +1,6 @@
 //! Calls about sessions: the list over all shards, removing one.
 
+use hyper::StatusCode;
 use serde_json::json;
 
 use super::desk::Clerk;
@@ -21,8 +22,12 @@ impl Clerk {
     pub(super) async fn kick(&self, session: SessionId) -> Answer {
         let found = self.find(session).await?;
         let user = found.user.clone();
-        self.tell(&user, |reply| Command::Kick { user: user.clone(), session, reply }).await?;
-        tracing::info!(%user, device = %found.device, %session, "session removed by an operator");
+        match self.tell(&user, |reply| Command::Kick { user: user.clone(), session, reply }).await {
+            // It left between the two.
+            Err(problem) if problem.status == StatusCode::NOT_FOUND => return Err(no_session(session)),
+            told => told?,
+        }
+        tracing::info!(?user, device = ?found.device, %session, "session removed by an operator");
         json(&json!({ "session": session, "user": user, "device": found.device, "removed": true }))
     }
 
@@ -30,9 +35,7 @@ impl Clerk {
     async fn find(&self, session: SessionId) -> Result<SessionView, Problem> {
         let before = session.0.checked_sub(1).map(SessionId);
         let found = self.sessions_after(before, 1).await?.into_iter().next();
-        found
-            .filter(|found| found.session == session)
-            .ok_or_else(|| Problem::not_found(format!("there is no session {session}")))
+        found.filter(|found| found.session == session).ok_or_else(|| no_session(session))
     }
 
     /// The first `limit` sessions behind `after`, by id, over all shards.
@@ -43,4 +46,8 @@ impl Clerk {
         sessions.truncate(limit);
         Ok(sessions)
     }
+}
+
+fn no_session(session: SessionId) -> Problem {
+    Problem::not_found(format!("there is no session {session}"))
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
@@ -65,21 +66,32 @@ impl Clerk {
     }
 
     pub(super) async fn user(&self, user: UserId) -> Answer {
-        let page = match self.user_in_memory(&user).await? {
+        json(&self.page_of(&user).await?)
+    }
+
+    /// Being in memory makes nobody known: a failed call or a watcher is enough for that.
+    async fn page_of(&self, user: &UserId) -> Result<UserPage, Problem> {
+        let page = match self.user_in_memory(user).await? {
             Some(view) => page_of_view(view),
             None => {
-                let loaded = self.load(&user).await?;
-                page_of_loaded(&loaded, self.offline(&loaded, &user))
+                let loaded = self.load(user).await?;
+                page_of_loaded(&loaded, self.offline(&loaded, user))
             }
         };
         let seen = page.presence.last_seen_ms.is_some() || page.presence.version > self.desk.presence_floor;
-        if seen || !page.devices.is_empty() || page.backlog_messages > 0 { json(&page) } else { Err(nobody(&user)) }
+        if seen || !page.devices.is_empty() || page.backlog_messages > 0 { Ok(page) } else { Err(nobody(user)) }
     }
 
     pub(super) async fn forget_device(&self, user: UserId, device: DeviceId) -> Answer {
         let command = |reply| Command::ForgetDevice { user: user.clone(), device: device.clone(), reply };
-        self.tell(&user, command).await?;
-        tracing::info!(%user, %device, "device forgotten by an operator");
+        match self.tell(&user, command).await {
+            Err(problem) if problem.status == StatusCode::NOT_FOUND => {
+                self.page_of(&user).await?;
+                return Err(Problem::not_found(format!("user {user} has no device {device}")));
+            }
+            told => told?,
+        }
+        tracing::info!(?user, ?device, "device forgotten by an operator");
         json(&json!({ "user": user, "device": device, "forgotten": true }))
     }
 

@@ -13,14 +13,19 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::future::try_join_all;
+use futures::future::join_all;
+use futures::{FutureExt, StreamExt, stream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::parse_duration;
 use crate::ids::{DeviceId, UserId};
 
-use super::{CliError, Global};
+use super::stdout::print;
+use super::token::Signer;
+use super::{CliError, Global, config as configured};
 use lane::Lane;
 use ledger::Faults;
 use pair::{Pair, Plan};
@@ -30,6 +35,8 @@ use report::{Report, Tally};
 const CONNECTING_MAX: usize = 64;
 /// How long to wait, after the end, for what is unanswered or undelivered.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
+/// How much longer than planned a token holds.
+const TOKEN_SPARE: Duration = Duration::from_secs(600);
 const PAIRS_MAX: i64 = 20_000;
 /// A frame of this size fits the router's default limit.
 const BODY_BYTES_MAX: i64 = 64 << 10;
@@ -45,8 +52,8 @@ pub struct BenchArgs {
     /// Bytes of a body
     #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=BODY_BYTES_MAX))]
     size: u32,
-    /// How long to measure, as "10s" or "1m"
-    #[arg(long, default_value = "10s", value_parser = duration)]
+    /// How long to measure, as "10s" or "1m"; at least a second
+    #[arg(long, default_value = "10s", value_parser = measured_duration)]
     duration: Duration,
     /// How long to run before measuring
     #[arg(long, default_value = "1s", value_parser = duration)]
@@ -63,73 +70,137 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "a time such as \"10s\" or \"1m\"".to_owned())
 }
 
-/// Runs the load, tells how it goes on stderr once a second, and prints the figures at the end.
+fn measured_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        short if short < Duration::from_secs(1) => Err("at least 1s".to_owned()),
+        long => Ok(long),
+    }
+}
+
+/// Runs the load, tells how it goes on stderr once a second, and prints the figures at the end. An interrupt is an
+/// early end: the users go and the figures come all the same.
 ///
 /// # Errors
 /// When there is no router, when it closes a connection, or, with `--verify`, when it broke its word.
 pub(super) async fn run(global: &Global, args: BenchArgs) -> Result<(), CliError> {
-    let url = global.url(args.url.clone())?;
-    let pairs = connect_all(&args, &url).await?;
+    let mut interrupts = signal(SignalKind::interrupt())
+        .map_err(|error| CliError::new(format!("cannot catch an interrupt: {error}")))?;
+    let pairs = connect_all(&args, &Door::of(global, &args)?, &mut interrupts).await?;
     let tally = Arc::new(Mutex::new(Tally::new()?));
-    let plan = Plan::starting_now(&args);
+    let (plan, plans) = channel::channel(Plan::starting_now(&args));
     let mut running = JoinSet::new();
     for pair in pairs {
-        running.spawn(pair.run(plan, Arc::clone(&tally)));
+        running.spawn(pair.run(plans.clone(), Arc::clone(&tally)));
     }
-    let faults = watch(running, &tally, plan).await?;
-    let report = Report::new(&args, &tally, faults);
-    let text = if global.json { report.json() } else { report.table() };
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").map_err(|error| CliError::new(format!("cannot write: {error}")))?;
+    let faults = watch(running, &tally, &plan, &mut interrupts).await?;
+    let report = Report::new(&args, plan.borrow().measured(), &tally, faults);
+    print(&format!("{}\n", if global.json { report.json() } else { report.table() }))?;
     match args.verify && report.faults != Faults::default() {
         true => Err(CliError::new("the router broke its word; see the faults above")),
         false => Ok(()),
     }
 }
 
-/// Names are fresh for every run, so that nothing of an earlier one is in the way.
-async fn connect_all(args: &BenchArgs, url: &str) -> Result<Vec<Pair>, CliError> {
+/// Where to knock, and how to prove who one is.
+struct Door {
+    url: String,
+    signer: Option<Signer>,
+    token_ttl: Duration,
+}
+
+impl Door {
+    fn of(global: &Global, args: &BenchArgs) -> Result<Self, CliError> {
+        let config = configured::load(global.config.as_deref())?;
+        let url = args.url.clone().unwrap_or_else(|| configured::url(config.gateway.listen));
+        Ok(Self { url, signer: Signer::of(&config.auth)?, token_ttl: args.warmup + args.duration + TOKEN_SPARE })
+    }
+
+    async fn enter(&self, user: &UserId, device: &DeviceId) -> Result<Lane, CliError> {
+        let token = self.signer.as_ref().map(|signer| signer.sign(user, self.token_ttl)).transpose()?;
+        Lane::connect(&self.url, user, device, token).await
+    }
+}
+
+/// Names are fresh for every run, so that nothing of an earlier one is in the way. Who is in when this fails, or is
+/// interrupted, leaves again.
+async fn connect_all(args: &BenchArgs, door: &Door, interrupts: &mut Signal) -> Result<Vec<Pair>, CliError> {
     let run = ulid::Ulid::r#gen().to_string().to_lowercase();
     let numbers: Vec<u32> = (0..args.pairs).collect();
     let mut pairs = Vec::with_capacity(numbers.len());
     for some in numbers.chunks(CONNECTING_MAX) {
-        pairs.extend(try_join_all(some.iter().map(|n| connect_pair(args, url, &run, *n))).await?);
+        let mut failure = None;
+        for pair in join_all(some.iter().map(|n| connect_pair(args, door, &run, *n))).await {
+            match pair {
+                Ok(pair) => pairs.push(pair),
+                Err(error) => failure = Some(error),
+            }
+        }
+        if failure.is_none() && interrupts.recv().now_or_never().is_some() {
+            failure = Some(CliError::new("interrupted before anything was measured"));
+        }
+        if let Some(failure) = failure {
+            stream::iter(pairs).for_each_concurrent(CONNECTING_MAX, Pair::leave).await;
+            return Err(failure);
+        }
     }
     Ok(pairs)
 }
 
-async fn connect_pair(args: &BenchArgs, url: &str, run: &str, n: u32) -> Result<Pair, CliError> {
+async fn connect_pair(args: &BenchArgs, door: &Door, run: &str, n: u32) -> Result<Pair, CliError> {
     let name =
         |role: &str| UserId::new(&format!("bench-{run}-{role}-{n}")).map_err(|error| CliError::new(error.to_string()));
     let device = DeviceId::new("bench").map_err(|error| CliError::new(error.to_string()))?;
     let (from, to) = (name("from")?, name("to")?);
-    let receiver = Lane::connect(url, &to, &device).await?;
-    let sender = Lane::connect(url, &from, &device).await?;
-    Ok(Pair::new(sender, receiver, &to, args))
+    let receiver = door.enter(&to, &device).await?;
+    match door.enter(&from, &device).await {
+        Ok(sender) => Ok(Pair::new(sender, receiver, &to, args)),
+        Err(error) => {
+            receiver.leave().await;
+            Err(error)
+        }
+    }
 }
 
-/// Tells the progress until every pair is done; the first failure ends the run.
+/// Tells the progress until every pair is done. The first failure stops all others, and so does an interrupt: they
+/// still leave in order. A second interrupt waits for nobody.
 async fn watch(
     mut running: JoinSet<Result<Faults, CliError>>,
     tally: &Mutex<Tally>,
-    plan: Plan,
+    plan: &channel::Sender<Plan>,
+    interrupts: &mut Signal,
 ) -> Result<Faults, CliError> {
     let mut faults = Faults::default();
+    let (mut failure, mut interrupted) = (None, false);
+    let stop = || plan.send_modify(|plan| *plan = plan.stopped_at(Instant::now()));
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
     seconds.tick().await;
     let mut before = 0;
     loop {
-        tokio::select! {
+        let failed = tokio::select! {
             done = running.join_next() => match done {
-                None => return Ok(faults),
-                Some(Ok(result)) => faults.add(result?),
-                Some(Err(error)) => return Err(CliError::new(format!("a pair failed: {error}"))),
+                None => return failure.map_or(Ok(faults), Err),
+                Some(Ok(Ok(found))) => { faults.add(found); continue }
+                Some(Ok(Err(error))) => error,
+                Some(Err(error)) => CliError::new(format!("a pair failed: {error}")),
             },
             now = seconds.tick() => {
                 let delivered = report::locked(tally).delivered_ever;
-                tell(&progress(plan, now, delivered - before));
+                tell(&progress(*plan.borrow(), now, delivered - before));
                 before = delivered;
+                continue
             }
+            _ = interrupts.recv() => {
+                if std::mem::replace(&mut interrupted, true) {
+                    return Err(CliError::new("interrupted twice; users of the bench may be left behind"));
+                }
+                tell("interrupted: finishing (once more to end at once)");
+                stop();
+                continue
+            }
+        };
+        if failure.is_none() {
+            failure = Some(failed);
+            stop();
         }
     }
 }

@@ -64,8 +64,10 @@ pub(super) async fn run(global: &Global, args: ChatArgs) -> Result<(), CliError>
     options.token = args.token.clone().map(TokenProvider::fixed);
     let (client, events) = Client::connect(options);
     let lines = input::read(std::io::stdin());
-    let mut chat = Chat::new(args, url, client, std::io::stdout());
-    if std::io::stdin().is_terminal() {
+    let at_terminal = std::io::stdin().is_terminal();
+    let screen = Screen::new(std::io::stdout(), if at_terminal { screen::columns } else { || None });
+    let mut chat = Chat::new(args, url, client, screen);
+    if at_terminal {
         chat.screen.note("type a line to send it; /to USER, /who, /quit")?;
     }
     let outcome = chat.converse(events, lines).await;
@@ -91,6 +93,8 @@ struct Chat<W> {
     sending: Option<Sending>,
     /// When to mention the line that is under way.
     notice_at: Option<Instant>,
+    /// Why the line that is under way was not taken yet, as the router said last.
+    put_off: Option<String>,
     refused: usize,
     input_ended: bool,
     was_connected: bool,
@@ -99,17 +103,18 @@ struct Chat<W> {
 }
 
 impl<W: Write> Chat<W> {
-    fn new(args: ChatArgs, url: String, client: Client, out: W) -> Self {
+    fn new(args: ChatArgs, url: String, client: Client, screen: Screen<W>) -> Self {
         Self {
             args,
             url,
             client,
-            screen: Screen::new(out),
+            screen,
             to: None,
             known: BTreeMap::new(),
             waiting: VecDeque::new(),
             sending: None,
             notice_at: None,
+            put_off: None,
             refused: 0,
             input_ended: false,
             was_connected: false,
@@ -175,7 +180,7 @@ impl<W: Write> Chat<W> {
     }
 
     fn tick(&mut self, text: &str, result: Result<Accepted, SendError>) -> Result<(), CliError> {
-        (self.sending, self.notice_at) = (None, None);
+        (self.sending, self.notice_at, self.put_off) = (None, None, None);
         match result {
             Ok(accepted) if accepted.stored => self.screen.tick(Tick::Queued, text),
             Ok(_) => self.screen.tick(Tick::Delivered, text),
@@ -188,7 +193,10 @@ impl<W: Write> Chat<W> {
 
     fn mention(&mut self) -> Result<(), CliError> {
         self.notice_at = None;
-        self.screen.note("no answer yet, still trying")
+        match &self.put_off {
+            Some(reason) => self.screen.note(&format!("not taken yet: {reason}; still trying")),
+            None => self.screen.note("no answer yet, still trying"),
+        }
     }
 
     async fn obey(&mut self, input: Input) -> Result<(), CliError> {
@@ -247,6 +255,11 @@ impl<W: Write> Chat<W> {
             }
             Event::Presence(users) => self.presence(users),
             Event::Refused { reason, .. } => self.screen.note(&reason),
+            Event::PutOff { code, reason, .. } => {
+                self.put_off = Some(format!("{reason} ({code})"));
+                // A moment's delay is no news; a lasting one is mentioned, and then whatever is new of it.
+                if self.sending.is_some() && self.notice_at.is_none() { self.mention() } else { Ok(()) }
+            }
             Event::Ephemeral(_) => Ok(()),
             Event::Disconnected { reason, .. } => {
                 self.caught_up = false;
@@ -276,6 +289,10 @@ impl<W: Write> Chat<W> {
             Closed::Refused { close_code: 4409, .. } => CliError::new(format!(
                 "another session of {} on device {} took over; --device NAME makes this one another device",
                 self.args.me, self.args.device
+            )),
+            Closed::NotAuthenticated { .. } => CliError::new(format!(
+                "{why}; give a token for {} with --token or in DOORSTEP_TOKEN (doorstep token mints one)",
+                self.args.me
             )),
             why => CliError::new(why.to_string()),
         }

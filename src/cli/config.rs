@@ -1,12 +1,11 @@
 //! `doorstep config`: looks at the configuration without starting anything. Never writes to a file.
 
-use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use super::CliError;
 use super::stdout::print;
-use crate::config::{self, Auth, Config, ConfigErrors, JwtAlgorithm};
+use super::{CliError, Global};
+use crate::config::{self, Config, ConfigErrors};
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum ConfigCommand {
@@ -18,12 +17,14 @@ pub enum ConfigCommand {
     Default,
 }
 
-pub fn run(command: &ConfigCommand, config_path: Option<&Path>) -> Result<(), CliError> {
+pub(super) fn run(global: &Global, command: &ConfigCommand) -> Result<(), CliError> {
+    let config_path = global.config.as_deref();
     match command {
         ConfigCommand::Check => {
-            check_key_file(&load(config_path)?)?;
+            load_to_serve(config_path)?;
             print("no mistakes found\n")
         }
+        ConfigCommand::Show if global.json => print(&format!("{}\n", config::to_json(&load(config_path)?))),
         ConfigCommand::Show => print(&load(config_path)?.to_toml()),
         ConfigCommand::Default => print(config::DEFAULT_TOML),
     }
@@ -34,6 +35,11 @@ pub(super) fn load(config_path: Option<&Path>) -> Result<Config, CliError> {
     Ok(config::load(config_path, std::env::vars_os())?)
 }
 
+/// The same for whoever is to serve by it: the key file is tried as well.
+pub(super) fn load_to_serve(config_path: Option<&Path>) -> Result<Config, CliError> {
+    Ok(config::load_to_serve(config_path, std::env::vars_os())?)
+}
+
 /// Where clients on this machine find a router that listens there.
 pub(super) fn url(mut listen: SocketAddr) -> String {
     match listen.ip() {
@@ -42,19 +48,6 @@ pub(super) fn url(mut listen: SocketAddr) -> String {
         IpAddr::V4(_) | IpAddr::V6(_) => {}
     }
     format!("ws://{listen}/v1/connect")
-}
-
-/// The daemon would stumble over it at its start; whoever checks wants to know before.
-fn check_key_file(config: &Config) -> Result<(), CliError> {
-    let Auth::Jwt(jwt) = &config.auth else { return Ok(()) };
-    let readable = match jwt.algorithm {
-        JwtAlgorithm::Hs256 => config::read_secret(&jwt.key_file).map(drop),
-        JwtAlgorithm::Rs256 | JwtAlgorithm::Es256 | JwtAlgorithm::EdDsa => File::open(&jwt.key_file).map(drop),
-    };
-    readable.map_err(|error| CliError {
-        message: format!("auth.key_file: {} cannot be used: {error}", jwt.key_file.display()),
-        exit_code: 2,
-    })
 }
 
 /// A broken configuration is a wrong question: asking again will not help.

@@ -1,10 +1,11 @@
 //! `doorstep dead-letters`: what was not delivered, and why.
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde::Deserialize;
 
+use super::envelope::{Envelope, text};
 use super::http::target;
-use super::table::{self, Table, cell, entries, number};
+use super::table::{self, Table, number};
 use super::users::now_ms;
 use super::{CliError, Global, PageArgs, output};
 
@@ -45,7 +46,10 @@ async fn show(global: &Global, args: ShowArgs) -> Result<(), CliError> {
         query.push(("bodies", "true".to_owned()));
     }
     let page = global.admin()?.get(&target(&["dead-letters"], &query)).await?;
-    output::show(global, &page, |page| render(page, args.bodies, now_ms()))
+    output::show_as(global, &page, |page| {
+        let nothing = args.page.nothing("there are no dead letters");
+        format!("{}{}", table_of(page, args.bodies, now_ms()).render(nothing), table::go_on(page.next.as_deref()))
+    })
 }
 
 async fn clear(global: &Global) -> Result<(), CliError> {
@@ -53,25 +57,45 @@ async fn clear(global: &Global) -> Result<(), CliError> {
     output::show(global, &done, |done| format!("cleared {}\n", number(done, "cleared")))
 }
 
-fn render(page: &Value, bodies: bool, now_ms: u64) -> String {
+/// One page of the list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LettersPage {
+    dead_letters: Vec<Letter>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Letter {
+    reason: Option<String>,
+    user: Option<String>,
+    device: Option<String>,
+    seq: u64,
+    buried_ms: Option<u64>,
+    /// None when the record could not be read.
+    message: Option<Envelope>,
+}
+
+fn table_of(page: &LettersPage, bodies: bool, now_ms: u64) -> Table {
     let mut columns = vec!["reason", "user", "device", ">seq", "from", "id", ">buried"];
     columns.extend(bodies.then_some("body"));
     let mut table = Table::new(&columns);
-    for letter in entries(page, "dead_letters") {
-        let message = letter.get("message").unwrap_or(&Value::Null);
+    for letter in &page.dead_letters {
+        let message = letter.message.as_ref();
         let mut row = vec![
-            cell(letter.get("reason")),
-            cell(letter.get("user")),
-            cell(letter.get("device")),
-            number(letter, "seq").to_string(),
-            cell(message.get("from")),
-            cell(message.get("id")),
-            table::age(letter.get("buried_ms").and_then(Value::as_u64), now_ms),
+            text(letter.reason.as_deref()),
+            text(letter.user.as_deref()),
+            text(letter.device.as_deref()),
+            letter.seq.to_string(),
+            text(message.and_then(|message| message.from.as_deref())),
+            text(message.and_then(|message| message.id.as_deref())),
+            table::age(letter.buried_ms, now_ms),
         ];
-        row.extend(bodies.then(|| cell(message.get("body"))));
+        row.extend(bodies.then(|| message.map_or_else(|| text(None), Envelope::body)));
         table.row(row);
     }
-    format!("{}{}", table.render("there are no dead letters"), table::more(page))
+    table
 }
 
 #[cfg(test)]
@@ -83,7 +107,8 @@ mod tests {
     #[test]
     fn a_letter_that_could_not_be_read_is_still_shown() {
         let letter = json!({ "reason": "corrupt", "user": "bob", "seq": 9, "buried_ms": 1000, "message": null });
-        let text = render(&json!({ "dead_letters": [letter] }), true, 2000);
+        let page = json!({ "dead_letters": [letter] }).to_string();
+        let text = table_of(&serde_json::from_str(&page).unwrap(), true, 2000).render("none");
         let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row, ["corrupt", "bob", "-", "9", "-", "-", "1", "s", "-"]);
     }

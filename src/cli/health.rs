@@ -10,7 +10,7 @@ use super::{CliError, Global, output};
 pub(super) async fn run(global: &Global) -> Result<(), CliError> {
     let reply = global.admin()?.call(Method::GET, &target(&["health"], &[]), None).await?;
     // A daemon that is not ready answers 503 with the same document.
-    if reply.document.value.get("ready").is_none() {
+    if reply.document.parse::<Value>()?.get("ready").is_none() {
         return reply.good().map(drop);
     }
     output::show(global, &reply.document, render)?;

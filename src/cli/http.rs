@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
@@ -30,20 +31,25 @@ pub(super) struct Reply {
     pub document: Document,
 }
 
-/// An answer: as text, just as the daemon wrote it, and as what it means.
+/// An answer, just as the daemon wrote it. It is parsed only when somebody wants to know what it means, and
+/// into no more than that: bodies may hold what no `Value` can, such as `1e999`.
 #[derive(Debug)]
 pub(super) struct Document {
     pub text: String,
-    pub value: Value,
 }
 
 impl Document {
-    fn parse(text: &[u8]) -> Result<Self, CliError> {
-        let unusable = |why: String| CliError::new(format!("unusable answer: {why}"));
-        let value = serde_json::from_slice(text).map_err(|error| unusable(error.to_string()))?;
-        let text = std::str::from_utf8(text).map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { text: text.to_owned(), value })
+    fn new(text: &[u8]) -> Result<Self, CliError> {
+        Ok(Self { text: std::str::from_utf8(text).map_err(|error| unusable(&error))?.to_owned() })
     }
+
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, CliError> {
+        serde_json::from_str(&self.text).map_err(|error| unusable(&error))
+    }
+}
+
+fn unusable(why: &dyn std::fmt::Display) -> CliError {
+    CliError::new(format!("unusable answer: {why}"))
 }
 
 impl AdminSocket {
@@ -99,7 +105,7 @@ async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> Result<R
         let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| CliError::new(format!("the answer broke off: {error}")))?.to_bytes();
-        Ok(Reply { status: head.status, document: Document::parse(&body)? })
+        Ok(Reply { status: head.status, document: Document::new(&body)? })
     };
     tokio::pin!(answer);
     // The connection only moves while it is polled. Should it end first, the answer still has what came.
@@ -115,7 +121,8 @@ impl Reply {
         if self.status.is_success() {
             return Ok(self.document);
         }
-        let word = |field| self.document.value.get(field).and_then(Value::as_str);
+        let problem: Value = self.document.parse()?;
+        let word = |field| problem.get(field).and_then(Value::as_str);
         let detail = word("detail").unwrap_or("no reason given");
         let code = word("code").unwrap_or("error");
         let exit_code = match self.status.as_u16() {
@@ -170,7 +177,7 @@ mod tests {
     fn problems_become_sentences_and_exit_codes() {
         let problem = |status: u16| {
             let body = json!({ "status": status, "code": "queue_full", "detail": "bob's inbox is full" });
-            let document = Document::parse(body.to_string().as_bytes()).unwrap();
+            let document = Document::new(body.to_string().as_bytes()).unwrap();
             Reply { status: StatusCode::from_u16(status).unwrap(), document }.good().unwrap_err()
         };
         assert_eq!(problem(429).to_string(), "bob's inbox is full (queue_full)");

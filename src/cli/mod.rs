@@ -7,6 +7,7 @@ mod chat;
 pub mod config;
 mod dead_letters;
 mod drain;
+mod envelope;
 mod expiry;
 mod health;
 mod http;
@@ -72,14 +73,16 @@ Exit codes: 0 done, 1 it did not work, 2 it was asked wrongly, 3 no daemon is li
 
 /// What every command knows.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
 struct Global {
     /// Configuration file [default: router.toml in the working directory, if there]
     #[arg(long, global = true, value_name = "PATH")]
     config: Option<PathBuf>,
-    /// Admin socket of the daemon [default: admin.socket of the configuration]
+    /// Admin socket of the daemon, for commands that speak to it and for `serve` [default: admin.socket of the
+    /// configuration]
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Print the admin API's answer as JSON instead of a table
+    /// Print the answer as JSON instead of a table, for commands that print one
     #[arg(long, global = true)]
     json: bool,
 }
@@ -100,6 +103,27 @@ impl Global {
             None => Ok(config::url(config::load(self.config.as_deref())?.gateway.listen)),
         }
     }
+
+    /// Whoever gives a flag expects something of it, so one that would be ignored is refused.
+    fn refuse_idle_flags(&self, command: &Command) -> Result<(), CliError> {
+        let uses = command.uses();
+        let idle = [
+            ("--config", self.config.is_some() && !uses.config),
+            ("--socket", self.socket.is_some() && !uses.socket),
+            ("--json", self.json && !uses.json),
+        ];
+        match idle.into_iter().find(|(_, idle)| *idle) {
+            Some((flag, _)) => Err(CliError::with_code(2, format!("this command has no use for {flag}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Which of the global flags mean something to a command.
+struct Uses {
+    config: bool,
+    socket: bool,
+    json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -143,13 +167,30 @@ enum Command {
     Config(config::ConfigCommand),
 }
 
+impl Command {
+    fn uses(&self) -> Uses {
+        use config::ConfigCommand::{Check, Default, Show};
+        let (config, socket, json) = match self {
+            Self::Serve => (true, true, false),
+            Self::Chat(_) | Self::Token(_) | Self::Config(Check) => (true, false, false),
+            Self::Bench(_) | Self::Config(Show) => (true, false, true),
+            Self::Config(Default) => (false, false, false),
+            // The rest speak to the admin socket.
+            _ => (true, true, true),
+        };
+        Uses { config, socket, json }
+    }
+}
+
 /// Reads the command line, does what it says. Returns the exit code; errors are told on stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let program = arguments.first().map_or_else(|| "doorstep".into(), |first| first.to_string_lossy().into_owned());
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return output::usage(&error),
     };
-    match dispatch(cli) {
+    match dispatch(&program, cli) {
         Ok(()) => 0,
         Err(error) => {
             output::complain(&error);
@@ -158,10 +199,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<(), CliError> {
+fn dispatch(program: &str, cli: Cli) -> Result<(), CliError> {
     let global = &cli.global;
-    match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(global.config.as_deref()),
+    let command = cli.command.unwrap_or(Command::Serve);
+    global.refuse_idle_flags(&command)?;
+    match command {
+        Command::Serve => serve::run(program, global),
         Command::Chat(args) => wait(chat::run(global, args)),
         Command::Bench(args) => wait(bench::run(global, args)),
         Command::Stats => wait(stats::run(global)),
@@ -178,7 +221,7 @@ fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Drain => wait(drain::run(global)),
         Command::ResumeExpiry => wait(expiry::resume(global)),
         Command::Token(args) => token::run(&args, global.config.as_deref()),
-        Command::Config(command) => config::run(&command, global.config.as_deref()),
+        Command::Config(command) => config::run(global, &command),
     }
 }
 
@@ -204,6 +247,11 @@ impl PageArgs {
         let after = self.after.iter().map(|after| ("after", after.clone()));
         std::iter::once(("limit", self.limit.to_string())).chain(after).collect()
     }
+
+    /// What an empty page means: `none` only where it is the first one.
+    fn nothing(&self, none: &'static str) -> &'static str {
+        if self.after.is_some() { "nothing more" } else { none }
+    }
 }
 
 #[cfg(test)]
@@ -224,6 +272,31 @@ mod tests {
         let cli = Cli::try_parse_from(["doorstep", "queue", "bob", "purge", "--json", "--socket", "/s"]).unwrap();
         assert!(cli.global.json);
         assert_eq!(cli.global.socket.unwrap(), PathBuf::from("/s"));
+    }
+
+    /// Regression: they were taken and ignored.
+    #[test]
+    fn a_flag_that_means_nothing_to_a_command_is_refused() {
+        for line in [
+            "serve --json",
+            "chat --as a --socket s",
+            "chat --as a --json",
+            "bench --socket s",
+            "token --user a --json",
+            "config check --json",
+            "config show --socket s",
+            "config default --config c",
+        ] {
+            let cli = Cli::try_parse_from(std::iter::once("doorstep").chain(line.split(' '))).unwrap();
+            let error = cli.global.refuse_idle_flags(&cli.command.unwrap()).unwrap_err();
+            assert_eq!(error.exit_code, 2);
+            let flag = line.split(' ').rfind(|word| word.starts_with("--")).unwrap();
+            assert_eq!(error.message, format!("this command has no use for {flag}"), "{line}");
+        }
+        for line in ["serve --socket s", "bench --json", "config show --json", "queues --json --socket s --config c"] {
+            let cli = Cli::try_parse_from(std::iter::once("doorstep").chain(line.split(' '))).unwrap();
+            cli.global.refuse_idle_flags(&cli.command.unwrap()).unwrap();
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::http::Document;
@@ -14,7 +15,16 @@ pub(super) fn show(
     document: &Document,
     render: impl FnOnce(&Value) -> String,
 ) -> Result<(), CliError> {
-    if global.json { print(&format!("{}\n", document.text)) } else { print(&render(&document.value)) }
+    show_as(global, document, render)
+}
+
+/// The same where a [`Value`] will not do, because the document holds bodies.
+pub(super) fn show_as<T: DeserializeOwned>(
+    global: &Global,
+    document: &Document,
+    render: impl FnOnce(&T) -> String,
+) -> Result<(), CliError> {
+    if global.json { print(&format!("{}\n", document.text)) } else { print(&render(&document.parse()?)) }
 }
 
 /// Tells on stderr why a command ended.

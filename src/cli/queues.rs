@@ -1,8 +1,10 @@
 //! `doorstep queues`, `queue`: what waits for whom.
 
 use clap::{Args, Subcommand, ValueEnum};
+use serde::Deserialize;
 use serde_json::Value;
 
+use super::envelope::{Envelope, text};
 use super::http::{AdminSocket, target};
 use super::table::{self, Table, cell, entries, number};
 use super::users::{devices, now_ms};
@@ -118,29 +120,49 @@ async fn look(global: &Global, admin: &AdminSocket, user: &str, args: PeekArgs) 
         query.push(("bodies", "true".to_owned()));
     }
     let page = admin.get(&target(&["queues", user, "messages"], &query)).await?;
-    output::show(global, &page, |page| render_peek(page, args.bodies, now_ms()))
+    output::show_as(global, &page, |page| {
+        let nothing =
+            if args.from.is_some() { "nothing more" } else { args.page.nothing("nothing is waiting on disk") };
+        render_peek(page, args.bodies, nothing, now_ms())
+    })
 }
 
-fn render_peek(page: &Value, bodies: bool, now_ms: u64) -> String {
+/// One page of an inbox.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PeekPage {
+    messages: Vec<Envelope>,
+    corrupt: Vec<Corrupt>,
+    next: Option<String>,
+}
+
+/// A record that cannot be read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Corrupt {
+    seq: u64,
+    bytes: u64,
+}
+
+fn render_peek(page: &PeekPage, bodies: bool, nothing: &str, now_ms: u64) -> String {
     let mut columns = vec![">seq", "from", "id", ">age", ">body size"];
     columns.extend(bodies.then_some("body"));
     let mut table = Table::new(&columns);
-    for message in entries(page, "messages") {
+    for message in &page.messages {
         let mut row = vec![
-            number(message, "seq").to_string(),
-            cell(message.get("from")),
-            cell(message.get("id")),
-            table::age(message.get("ts_ms").and_then(Value::as_u64), now_ms),
-            table::size(number(message, "body_bytes")),
+            message.seq.to_string(),
+            text(message.from.as_deref()),
+            text(message.id.as_deref()),
+            table::age(message.ts_ms, now_ms),
+            table::size(message.body_bytes),
         ];
-        row.extend(bodies.then(|| cell(message.get("body"))));
+        row.extend(bodies.then(|| message.body()));
         table.row(row);
     }
-    let corrupt: String = entries(page, "corrupt")
-        .iter()
-        .map(|record| format!("corrupt: seq {}, {}\n", number(record, "seq"), table::size(number(record, "bytes"))))
-        .collect();
-    format!("{}{corrupt}{}", table.render("nothing is waiting on disk"), table::more(page))
+    let corrupt =
+        page.corrupt.iter().map(|Corrupt { seq, bytes }| format!("corrupt: seq {seq}, {}\n", table::size(*bytes)));
+    let corrupt: String = corrupt.collect();
+    format!("{}{corrupt}{}", table.render(nothing), table::go_on(page.next.as_deref()))
 }
 
 async fn purge(global: &Global, admin: &AdminSocket, user: &str, only: Option<u64>) -> Result<(), CliError> {
@@ -172,15 +194,13 @@ mod tests {
 
     #[test]
     fn a_peek_shows_bodies_only_when_asked_and_where_to_go_on() {
-        let page = json!({
-            "messages": [{ "seq": 7, "from": "alice", "id": "m1", "ts_ms": 0, "body_bytes": 13, "body": { "text": "hi" } }],
-            "corrupt": [{ "seq": 8, "bytes": 99 }],
-            "next": "8",
-        });
-        let text = render_peek(&page, true, 0);
-        assert!(text.contains(r#"{"text":"hi"}"#), "{text}");
+        let message = r#"{"seq":7,"from":"alice","id":"m1","ts_ms":0,"body_bytes":14,"body":{"text": "hi"}}"#;
+        let page = format!(r#"{{"messages":[{message}],"corrupt":[{{"seq":8,"bytes":99}}],"next":"8"}}"#);
+        let page: PeekPage = serde_json::from_str(&page).unwrap();
+        let text = render_peek(&page, true, "nothing", 0);
+        assert!(text.contains(r#"{"text": "hi"}"#), "{text}");
         assert!(text.contains("corrupt: seq 8, 99 B\n"), "{text}");
         assert!(text.ends_with("more: --after 8\n"), "{text}");
-        assert!(!render_peek(&page, false, 0).contains("hi\""));
+        assert!(!render_peek(&page, false, "nothing", 0).contains("hi\""));
     }
 }

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::http::target;
 use super::table::cell;
 use super::{CliError, Global, output};
+use crate::ids::{MessageId, UserId};
 
 /// Bytes read from stdin at most; the daemon's own limit is lower.
 const STDIN_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -26,13 +27,13 @@ A BODY that is JSON is sent as it is; anything else as {\"text\": BODY}, which i
 pub(super) struct SendArgs {
     /// The user who sends
     #[arg(long, value_name = "USER")]
-    from: String,
+    from: UserId,
     /// The user who is to get it
     #[arg(long, value_name = "USER")]
-    to: String,
+    to: UserId,
     /// The message's id [default: a fresh ULID]; the same id again is a retry, not a second message
     #[arg(long)]
-    id: Option<String>,
+    id: Option<MessageId>,
     /// How long it may wait to be delivered, in milliseconds [default: queue.ttl]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     ttl_ms: Option<u64>,
@@ -46,10 +47,10 @@ pub(super) struct SendArgs {
 /// The request; a struct, so that the body goes out byte for byte.
 #[derive(Debug, Serialize)]
 struct Request<'a> {
-    from: &'a str,
-    to: &'a str,
+    from: &'a UserId,
+    to: &'a UserId,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
+    id: Option<&'a MessageId>,
     body: Box<RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_ms: Option<u64>,
@@ -61,7 +62,7 @@ pub(super) async fn run(global: &Global, args: SendArgs) -> Result<(), CliError>
     let request = Request {
         from: &args.from,
         to: &args.to,
-        id: args.id.as_deref(),
+        id: args.id.as_ref(),
         body: body(text)?,
         ttl_ms: args.ttl_ms,
         retry: args.retry,

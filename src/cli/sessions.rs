@@ -23,7 +23,7 @@ pub(super) struct KickArgs {
 pub(super) async fn list(global: &Global, args: ListArgs) -> Result<(), CliError> {
     let sessions = global.admin()?.get(&target(&["sessions"], &args.page.query())).await?;
     output::show(global, &sessions, |page| {
-        let sessions = table(entries(page, "sessions"), now_ms()).render("nobody is connected");
+        let sessions = table(entries(page, "sessions"), now_ms()).render(args.page.nothing("nobody is connected"));
         format!("{sessions}{}", table::more(page))
     })
 }

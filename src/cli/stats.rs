@@ -14,7 +14,8 @@ pub(super) async fn run(global: &Global) -> Result<(), CliError> {
 fn render(stats: &Value) -> String {
     let queues = stats.get("queues").unwrap_or(&Value::Null);
     let counters = stats.get("counters").unwrap_or(&Value::Null);
-    let waiting = format!("{} messages, {}", number(queues, "messages"), table::size(number(queues, "bytes")));
+    let messages = table::count(number(queues, "messages"), "message");
+    let waiting = format!("{messages}, {}", table::size(number(queues, "bytes")));
     let facts = table::facts(&[
         ("version", table::cell(stats.get("version"))),
         ("up for", table::span(number(stats, "uptime_ms"))),

@@ -75,6 +75,14 @@ pub(super) fn facts(facts: &[(&str, String)]) -> String {
     })
 }
 
+/// `1 message`, `2 messages`.
+pub(super) fn count(n: impl Into<u64>, what: &str) -> String {
+    match n.into() {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    }
+}
+
 /// A size: `512 B`, `1.5 KiB`, `3.2 GiB`.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -122,7 +130,8 @@ pub(super) fn cell(value: Option<&Value>) -> String {
     }
 }
 
-fn clip(text: &str) -> String {
+/// A text from a client as a cell.
+pub(super) fn clip(text: &str) -> String {
     let visible = text.chars().flat_map(|c| {
         let escaped = (c.is_control() || is_bidi(c)).then(|| c.escape_default());
         let plain = escaped.is_none().then_some(c);
@@ -152,16 +161,17 @@ pub(super) fn entries<'a>(value: &'a Value, field: &str) -> &'a [Value] {
 
 /// The line under a list that goes on.
 pub(super) fn more(page: &Value) -> String {
-    match page.get("next") {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(next)) => format!("more: --after {}\n", quoted(next)),
-        Some(next) => format!("more: --after {next}\n"),
-    }
+    go_on(page.get("next").and_then(Value::as_str))
+}
+
+/// The same for a list whose `next` is known.
+pub(super) fn go_on(next: Option<&str>) -> String {
+    next.map_or_else(String::new, |next| format!("more: --after {}\n", quoted(next)))
 }
 
 /// Ready to be pasted into a shell.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-' | '@');
+pub(super) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-' | '@' | '/');
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()
     } else {

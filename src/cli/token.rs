@@ -86,7 +86,47 @@ fn mint(args: &TokenArgs, jwt: Option<&Jwt>, now_s: u64) -> Result<String, CliEr
         aud: args.audience.as_deref().or(jwt.and_then(|jwt| jwt.audience.as_deref())),
         doorstep: limited.then_some(Rights { send: &args.send, watch: &args.watch }),
     };
-    jsonwebtoken::encode(&Header::new(algorithm), &claims, &key)
+    signed(algorithm, &claims, &key)
+}
+
+/// Signs tokens with the secret of a configuration, for commands that come as many users.
+pub(super) struct Signer {
+    key: EncodingKey,
+    issuer: Option<String>,
+    audience: Option<String>,
+}
+
+impl Signer {
+    /// None where no tokens are used.
+    pub(super) fn of(auth: &Auth) -> Result<Option<Self>, CliError> {
+        match auth {
+            Auth::None => Ok(None),
+            Auth::Jwt(jwt) if jwt.algorithm == JwtAlgorithm::Hs256 => {
+                let (_, key) = secret_key(&jwt.key_file, jwt.algorithm)?;
+                Ok(Some(Self { key, issuer: jwt.issuer.clone(), audience: jwt.audience.clone() }))
+            }
+            Auth::Jwt(_) => Err(wrong(
+                "auth.key_file holds a public key, which cannot sign tokens; this needs a router with HS256, or without tokens",
+            )),
+        }
+    }
+
+    pub(super) fn sign(&self, user: &UserId, ttl: Duration) -> Result<String, CliError> {
+        let now_s = clock::wall_us() / 1_000_000;
+        let claims = Claims {
+            sub: user,
+            iat: now_s,
+            exp: now_s.saturating_add(ttl.as_secs()),
+            iss: self.issuer.as_deref(),
+            aud: self.audience.as_deref(),
+            doorstep: None,
+        };
+        signed(Algorithm::HS256, &claims, &self.key)
+    }
+}
+
+fn signed(algorithm: Algorithm, claims: &Claims<'_>, key: &EncodingKey) -> Result<String, CliError> {
+    jsonwebtoken::encode(&Header::new(algorithm), claims, key)
         .map_err(|error| CliError::new(format!("the token cannot be signed: {error}")))
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn list(global: &Global, args: ListArgs) -> Result<(), CliError
     }
     let users = global.admin()?.get(&target(&["users"], &query)).await?;
     output::show(global, &users, |page| {
-        let nothing = if args.online { "nobody is online" } else { "no user has a device yet" };
+        let nothing = args.page.nothing(if args.online { "nobody is online" } else { "no user has a device yet" });
         format!("{}{}", render_list(page).render(nothing), table::more(page))
     })
 }
@@ -90,7 +90,8 @@ fn state(user: &Value, presence: &Value) -> String {
 }
 
 fn backlog(of: &Value) -> String {
-    format!("{} messages, {}", number(of, "backlog_messages"), table::size(number(of, "backlog_bytes")))
+    let messages = table::count(number(of, "backlog_messages"), "message");
+    format!("{messages}, {}", table::size(number(of, "backlog_bytes")))
 }
 
 /// A user's devices and how far each is.

@@ -36,8 +36,8 @@ impl EventBuffer {
         match event {
             Event::Presence(users) => return self.push_presence(users),
             Event::Message(_) => {}
-            // Typing of a moment ago is worthless; newer events are not worth less than it.
-            Event::Ephemeral(_) if self.others >= OTHERS_MAX => return,
+            // Typing of a moment ago is worthless, and a delay will be over; newer events are not worth less.
+            Event::Ephemeral(_) | Event::PutOff { .. } if self.others >= OTHERS_MAX => return,
             _ => self.make_room(),
         }
         self.others += usize::from(!matches!(event, Event::Message(_)));

@@ -22,6 +22,8 @@ pub enum Event {
     Ephemeral(Ephemeral),
     /// Changes of watched users and of oneself; each user's versions only rise.
     Presence(Vec<PresenceInfo>),
+    /// A durable send was not taken now; the client repeats it. Told once for every new `code`.
+    PutOff { id: MessageId, to: UserId, code: Code, reason: String },
     /// The router did not like something that was not a durable send.
     Refused { code: Code, reason: String, about: Option<String> },
     /// A session ended or an attempt to connect failed; the next attempt is `retry_in` away.

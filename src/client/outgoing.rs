@@ -81,10 +81,10 @@ pub struct SendError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendFailure {
     /// The router does not want it, and would not want it later either.
-    #[error("{reason} ({code:?})")]
+    #[error("{reason} ({code})")]
     Rejected { code: Code, reason: String },
     /// The time was over; `last` is what the router said last, if it said anything.
-    #[error("no acceptance in time{}", match .last { Some(code) => format!(", last answer {code:?}"), None => String::new() })]
+    #[error("no acceptance in time{}", match .last { Some(code) => format!(", last answer {code}"), None => String::new() })]
     TimedOut { last: Option<Code> },
     /// A message with this id to this recipient is still being sent.
     #[error("it is being sent already")]
@@ -95,4 +95,17 @@ pub enum SendFailure {
     /// The body is not JSON.
     #[error("{0}")]
     Body(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_told_the_words_of_the_wire() {
+        let rejected = SendFailure::Rejected { code: Code::IdReused, reason: "used before".to_owned() };
+        assert_eq!(rejected.to_string(), "used before (id_reused)");
+        let timed_out = SendFailure::TimedOut { last: Some(Code::StorageUnavailable) };
+        assert_eq!(timed_out.to_string(), "no acceptance in time, last answer storage_unavailable");
+    }
 }

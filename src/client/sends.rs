@@ -148,6 +148,13 @@ impl Sends {
         true
     }
 
+    /// Says whether the rejection only puts one of these messages off, and is not what was heard of it last.
+    pub(super) fn puts_off(&self, frame: &RejectedFrame) -> Option<(MessageId, UserId)> {
+        let pending = self.pending.get(&self.number_of(frame)?)?;
+        let news = worth_a_repeat(frame.code) && pending.last != Some(frame.code);
+        news.then(|| (pending.request.message.id.clone(), pending.request.message.to.clone()))
+    }
+
     fn number_of(&self, frame: &RejectedFrame) -> Option<u64> {
         let id = MessageId::new(frame.id.as_deref()?).ok()?;
         let to = UserId::new(frame.to.as_deref()?).ok()?;

@@ -72,6 +72,24 @@ fn a_rejected_send_is_repeated_after_the_named_time_with_its_id_and_marked() {
 }
 
 #[test]
+fn a_delay_is_news_once_for_every_reason() {
+    let mut bench = Bench::new();
+    bench.submit("a", "bob");
+    bench.written();
+    let told = |bench: &mut Bench, code| {
+        let (id, to) = (Some("a".to_owned()), Some("bob".to_owned()));
+        let frame = RejectedFrame { id, to, code, reason: "because".into(), retry_after_ms: None };
+        let news = bench.sends.puts_off(&frame).is_some();
+        assert!(bench.sends.rejected(&frame, bench.now));
+        news
+    };
+    assert!(told(&mut bench, Code::Overloaded));
+    assert!(!told(&mut bench, Code::Overloaded), "that is known");
+    assert!(told(&mut bench, Code::StorageUnavailable));
+    assert!(!told(&mut bench, Code::Forbidden), "that is no delay");
+}
+
+#[test]
 fn nothing_overtakes_a_waiting_repeat_to_the_same_recipient() {
     let mut bench = Bench::new();
     bench.submit("a", "bob");

@@ -253,7 +253,11 @@ impl Task {
 
     /// A rejection that belongs to no durable send belongs to an ephemeral one.
     fn refuse(&mut self, frame: RejectedFrame) {
-        if !self.sends.rejected(&frame, Instant::now()) && frame.id.is_none() {
+        let put_off = self.sends.puts_off(&frame);
+        let known = self.sends.rejected(&frame, Instant::now());
+        if let Some((id, to)) = put_off {
+            self.buffer.push(Event::PutOff { id, to, code: frame.code, reason: frame.reason });
+        } else if !known && frame.id.is_none() {
             self.buffer.push(Event::Refused { code: frame.code, reason: frame.reason, about: frame.to });
         }
     }

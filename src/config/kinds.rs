@@ -29,6 +29,8 @@ pub(super) struct PerCore(pub RangeInclusive<u64>);
 pub(super) struct Bytes(pub RangeInclusive<u64>);
 /// A duration; whole milliseconds.
 pub(super) struct Span(pub RangeInclusive<Duration>);
+/// As `Span`, in whole seconds.
+pub(super) struct Seconds(pub RangeInclusive<Duration>);
 /// Free text; empty stands for none where the field is an `Option`.
 pub(super) struct Text;
 /// A tracing filter.
@@ -131,6 +133,21 @@ impl Kind<Duration> for Span {
             .contains(value)
             .then_some(())
             .ok_or_else(|| outside(&shown(&self.0, format_duration), &format_duration(*value)))
+    }
+}
+
+impl Kind<Duration> for Seconds {
+    fn read(&self, written: &Value) -> Result<Duration, String> {
+        Span(self.0.clone()).read(written)
+    }
+    fn write(&self, value: &Duration) -> Json {
+        format_duration(*value).into()
+    }
+    fn check(&self, value: &Duration) -> Result<(), String> {
+        match value.subsec_nanos() {
+            0 => Span(self.0.clone()).check(value),
+            _ => Err(format!("must be whole seconds, not {}", format_duration(*value))),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod check;
 mod error;
+mod keys;
 mod kinds;
 mod layers;
 mod sections;
@@ -20,6 +21,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 pub use error::{ConfigError, ConfigErrors, Place};
+pub use keys::{KeyError, checking_key, read_secret};
 pub use sections::{Admin, Auth, Gateway, Jwt, JwtAlgorithm, Limits, Log, LogFormat};
 pub use sections::{Presence, Queue, Routing, Shutdown, Store};
 pub use units::{format_bytes, format_duration, parse_bytes, parse_duration};
@@ -33,8 +35,6 @@ pub const FILE_NAME: &str = "router.toml";
 pub const DEFAULT_TOML: &str = include_str!("../../router.toml");
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
-const SECRET_BYTES_MIN: usize = 32;
-const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 /// The whole configuration. One that came from `load` is checked; one that a program put together may ask `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +59,16 @@ pub fn load<K: Into<OsString>, V: Into<OsString>>(
     path: Option<&Path>,
     environment: impl IntoIterator<Item = (K, V)>,
 ) -> Result<Config, ConfigErrors> {
-    let defaults = Layer::from_toml(FILE_NAME, DEFAULT_TOML);
-    let file = file_layer(path);
-    let variables = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
-    let environment = Layer::from_environment(variables, &defaults);
-    resolve(&defaults, &[&file, &environment])
+    layered(path, environment, |_, _| None)
+}
+
+/// The same for whoever is to serve by it, or to say whether one could: the key file must be usable as well. Other
+/// commands do not need the key, and may not be allowed to read it.
+pub fn load_to_serve<K: Into<OsString>, V: Into<OsString>>(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (K, V)>,
+) -> Result<Config, ConfigErrors> {
+    layered(path, environment, unusable_key)
 }
 
 /// The effective configuration for programs; secrets are in files of their own and never part of it.
@@ -79,27 +84,12 @@ pub fn to_json(config: &Config) -> Json {
     Json::Object(root)
 }
 
-/// Reads the shared secret of HS256, without the white space at its end that editors leave there.
-///
-/// Whoever checks tokens and whoever mints them must agree on that to the byte, so both read it here.
-/// A secret shorter than 32 bytes is refused: RFC 7518 forbids it, for it can be guessed from one token.
-pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
-    let mut secret = Vec::new();
-    File::open(path)?.take(SECRET_BYTES_MAX).read_to_end(&mut secret)?;
-    secret.truncate(secret.trim_ascii_end().len());
-    if secret.len() < SECRET_BYTES_MIN {
-        let message = format!("the secret has {} bytes; at least {SECRET_BYTES_MIN} are needed", secret.len());
-        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-    }
-    Ok(secret)
-}
-
 impl Default for Config {
     /// The built-in `router.toml`.
     #[allow(clippy::expect_used, reason = "the file is part of the program, and a test holds it to this")]
     fn default() -> Self {
         let defaults = Layer::from_toml(FILE_NAME, DEFAULT_TOML);
-        resolve(&defaults, &[]).expect("the built-in router.toml is complete and without mistakes")
+        resolve(&defaults, &[], |_, _| None).expect("the built-in router.toml is complete and without mistakes")
     }
 }
 
@@ -209,7 +199,34 @@ impl Fault {
     }
 }
 
-fn resolve(defaults: &Layer, layers: &[&Layer]) -> Result<Config, ConfigErrors> {
+/// Looks at what the configuration leads to, knowing what is wrong with it already.
+type Look = fn(&Config, &[Fault]) -> Option<Fault>;
+
+fn layered<K: Into<OsString>, V: Into<OsString>>(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (K, V)>,
+    look: Look,
+) -> Result<Config, ConfigErrors> {
+    let defaults = Layer::from_toml(FILE_NAME, DEFAULT_TOML);
+    let file = file_layer(path);
+    let variables = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
+    let environment = Layer::from_environment(variables, &defaults);
+    resolve(&defaults, &[&file, &environment], look)
+}
+
+/// A key is tried only where it is sure which, and for what.
+fn unusable_key(config: &Config, known: &[Fault]) -> Option<Fault> {
+    const KEY_FILE: &str = "auth.key_file";
+    let Auth::Jwt(jwt) = &config.auth else { return None };
+    let about = |key: &&str| ["auth.mode", "auth.algorithm", KEY_FILE].contains(key);
+    if known.iter().any(|fault| fault.keys.iter().any(about)) {
+        return None;
+    }
+    let error = checking_key(jwt).err()?;
+    Some(Fault::new([KEY_FILE; 2], &error.to_string()))
+}
+
+fn resolve(defaults: &Layer, layers: &[&Layer], look: Look) -> Result<Config, ConfigErrors> {
     let mut errors: Vec<_> = layers.iter().chain([&defaults]).flat_map(|layer| layer.errors.clone()).collect();
     let mut reader = Reader::new(defaults, layers);
     let Some(config) = Config::read(&mut reader) else {
@@ -220,6 +237,7 @@ fn resolve(defaults: &Layer, layers: &[&Layer]) -> Result<Config, ConfigErrors> 
     // Behind a syntax error the key that would resolve the contradiction may have been lost.
     if !layers.iter().any(|layer| layer.is_broken) {
         faults.extend(config.contradictions(&faults));
+        faults.extend(look(&config, &faults));
     }
     errors.extend(faults.into_iter().map(|fault| fault.traced(layers)));
     ConfigErrors::unless_empty(errors).map(|()| config)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::kinds::{Address, Bytes, Choice, Count, FilePath, FilePathIfAny, Filter, Kind, Origins};
-use super::kinds::{PerCore, SocketPath, Span, Text};
+use super::kinds::{PerCore, Seconds, SocketPath, Span, Text};
 use super::layers::Reader;
 
 /// A key with its value, as it would be written.
@@ -88,7 +88,8 @@ sections! {
         key_file: PathBuf = FilePathIfAny;
         issuer: Option<String> = Text;
         audience: Option<String> = Text;
-        leeway: Duration = Span(Duration::ZERO..=HOUR);
+        /// Whole seconds, as the times in tokens are.
+        leeway: Duration = Seconds(Duration::ZERO..=HOUR);
     }
 
     Limits "limits" {
@@ -205,6 +206,11 @@ impl JwtAlgorithm {
     /// Every algorithm with its name in tokens.
     pub const NAMES: &'static [(&'static str, Self)] =
         &[("HS256", Self::Hs256), ("RS256", Self::Rs256), ("ES256", Self::Es256), ("EdDSA", Self::EdDsa)];
+
+    /// As tokens name it.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, algorithm)| *algorithm == self).map_or("?", |(name, _)| name)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -136,7 +136,7 @@ impl Daemon {
             config: config.clone(),
             expiry_paused: paused.clone(),
             clock,
-            presence_floor: boot.floor.0,
+            presence_floor: routing::version_floor(boot.floor),
             started_ms: wall_us() / 1000,
         };
         Ok(Self {
@@ -191,15 +191,15 @@ impl Daemon {
     }
 }
 
-/// Runs the daemon until a signal, printing where it listens. A second signal ends it at once.
+/// Runs the daemon until a signal, printing where it listens and what to type next. A second signal ends it at once.
 ///
 /// # Errors
 /// As [`Daemon::start`] and [`Daemon::run`], and [`DaemonError::SecondSignal`]: what was accepted is safe at
 /// any instant, so nothing has to be tidied up. The caller must not wait for what is still running.
-pub async fn serve(config: Config) -> Result<(), DaemonError> {
+pub async fn serve(config: Config, next_steps: &str) -> Result<(), DaemonError> {
     let mut signals = stop::Signals::catch().map_err(DaemonError::Signals)?;
     let daemon = Daemon::start(config).await?;
-    stop::greet(&daemon);
+    stop::greet(&daemon, next_steps);
     let asked = Arc::new(Notify::new());
     let stop = asked.clone();
     tokio::select! {

@@ -42,11 +42,11 @@ impl Signals {
 }
 
 /// Says where it listens and what to type next.
-pub(super) fn greet(daemon: &Daemon) {
+pub(super) fn greet(daemon: &Daemon, next_steps: &str) {
     let text = format!(
         "doorstep {version} listens on ws://{address}/v1/connect\n\
          data in {data}, admin socket {socket}\n\
-         try: doorstep chat --as alice --to bob    and in another terminal: doorstep queues\n",
+         {next_steps}\n",
         version = env!("CARGO_PKG_VERSION"),
         address = daemon.address(),
         data = daemon.config.store.path.display(),
@@ -79,7 +79,13 @@ pub(super) async fn stop(daemon: &mut Daemon) -> Result<(), DaemonError> {
     if is_poisoned(daemon) {
         return Err(DaemonError::Poisoned);
     }
-    tracing::info!(clean, left, closed, stored = stored.is_ok(), "stopped");
+    let stored_in_time = stored.is_ok();
+    if clean && left && closed && stored_in_time {
+        tracing::info!("stopped; everything taken is answered and stored");
+    } else {
+        let (answered_and_flushed, clients_left, admin_closed) = (clean, left, closed);
+        tracing::warn!(answered_and_flushed, clients_left, admin_closed, stored_in_time, "stopped before all was done");
+    }
     match stored {
         Ok(stored) => stored?,
         Err(_late) => return Err(DaemonError::GraceOver),

@@ -3,8 +3,6 @@
 //! The algorithm is the configured one and no other, whatever a token's header says. No error, log or
 //! reply ever repeats a token, or any part of it.
 
-use std::io;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::errors::ErrorKind;
@@ -33,8 +31,8 @@ pub struct Identity {
 pub struct Expiry {
     /// As the token says, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// When the session ends if it is not renewed: the leeway is granted here as well, or a token that is
-    /// accepted within it would end its session at once. None when that is further away than clocks reach.
+    /// When the session ends if it is not renewed: the leeway later, and no later than that for a token that is
+    /// accepted within the leeway. None when that is further away than clocks reach.
     pub ends: Option<Instant>,
 }
 
@@ -178,7 +176,7 @@ impl JwtCheck {
             required.push("aud");
         }
         validation.set_required_spec_claims(&required);
-        Ok(Self { key: read_key(jwt.algorithm, &jwt.key_file)?, validation, leeway: jwt.leeway })
+        Ok(Self { key: config::checking_key(jwt)?, validation, leeway: jwt.leeway })
     }
 
     fn identify(&self, token: &str) -> Result<Identity, AuthError> {
@@ -190,36 +188,21 @@ impl JwtCheck {
         };
         let user = UserId::new(&sub).map_err(|_| AuthError::NotAuthenticated("the token's sub is not a user name"))?;
         let (send, watch) = claims.doorstep.map_or((None, None), |rights| (rights.send, rights.watch));
-        Ok(Identity { user, send: send.into(), watch: watch.into(), expiry: Some(self.expiry(exp)) })
+        let expiry = self.expiry(exp, clock::wall_us() / 1000)?;
+        Ok(Identity { user, send: send.into(), watch: watch.into(), expiry: Some(expiry) })
     }
 
-    fn expiry(&self, exp_s: f64) -> Expiry {
+    /// The library looks at whole seconds only, so a token that it lets through may have nothing left.
+    fn expiry(&self, exp_s: f64, now_ms: u64) -> Result<Expiry, AuthError> {
         // A cast from a float saturates, which is what is wanted of a date beyond all calendars; but no number
         // on the wire is greater than a JSON library can hold.
         let at_ms = ((exp_s * 1000.0) as u64).min(Seq::MAX.0);
-        let left = Duration::from_millis(at_ms.saturating_sub(clock::wall_us() / 1000)).saturating_add(self.leeway);
-        Expiry { at_ms, ends: Instant::now().checked_add(left) }
-    }
-}
-
-fn read_key(algorithm: JwtAlgorithm, path: &Path) -> Result<DecodingKey, GatewayError> {
-    let name = || path.display().to_string();
-    let unusable = |source: io::Error| match source.kind() {
-        io::ErrorKind::InvalidData => GatewayError::Key { path: name(), reason: source.to_string() },
-        _ => GatewayError::KeyFile { path: name(), source },
-    };
-    let from_pem: fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey> = match algorithm {
-        // The same rules as for `doorstep token` and `doorstep config check`: above all, no short secrets.
-        JwtAlgorithm::Hs256 => {
-            return config::read_secret(path).map(|secret| DecodingKey::from_secret(&secret)).map_err(unusable);
+        let left_ms = at_ms.saturating_add(self.leeway.as_millis() as u64).saturating_sub(now_ms);
+        match left_ms {
+            0 => Err(AuthError::NotAuthenticated(reason(&ErrorKind::ExpiredSignature))),
+            _ => Ok(Expiry { at_ms, ends: Instant::now().checked_add(Duration::from_millis(left_ms)) }),
         }
-        JwtAlgorithm::Rs256 => DecodingKey::from_rsa_pem,
-        JwtAlgorithm::Es256 => DecodingKey::from_ec_pem,
-        JwtAlgorithm::EdDsa => DecodingKey::from_ed_pem,
-    };
-    let bytes = std::fs::read(path).map_err(unusable)?;
-    let reason = "it holds no public key in PEM for the algorithm".to_owned();
-    from_pem(&bytes).map_err(|_| GatewayError::Key { path: name(), reason })
+    }
 }
 
 fn reason(kind: &ErrorKind) -> &'static str {

@@ -4,6 +4,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::KeyError;
 use crate::gateway::testing::{SECRET, at_s, jwt_config, token};
 
 const ED_PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
@@ -141,12 +142,12 @@ fn keys_that_cannot_be_used_are_found_at_once() {
         path
     };
     let missing = authenticator(|jwt| jwt.key_file = directory.path().join("nowhere"));
-    assert!(matches!(missing, Err(GatewayError::KeyFile { .. })));
+    assert!(matches!(missing, Err(GatewayError::Key(KeyError::Unreadable { .. }))));
     let empty = authenticator(|jwt| jwt.key_file = file("empty", "\n"));
-    assert!(matches!(empty, Err(GatewayError::Key { .. })));
+    assert!(matches!(empty, Err(GatewayError::Key(KeyError::Unusable { .. }))));
     for algorithm in [JwtAlgorithm::Rs256, JwtAlgorithm::Es256, JwtAlgorithm::EdDsa] {
         let wrong = authenticator(|jwt| (jwt.algorithm, jwt.key_file) = (algorithm, file("text", "no key")));
-        assert!(matches!(wrong, Err(GatewayError::Key { .. })), "{algorithm:?}");
+        assert!(matches!(wrong, Err(GatewayError::Key(KeyError::Unusable { .. }))), "{algorithm:?}");
     }
 }
 
@@ -165,11 +166,23 @@ fn a_token_may_allow_only_some() {
 }
 
 #[test]
-fn leeway_is_granted_at_the_door_and_inside() {
+fn leeway_is_granted_once_and_counts_from_the_end_of_the_token() {
     let auth = authenticator(|jwt| jwt.leeway = Duration::from_secs(30)).unwrap();
-    let identity = auth.identify(None, Some(&with(json!({"exp": at_s(-10)})))).unwrap();
-    let left = identity.expiry.unwrap().ends.unwrap() - Instant::now();
-    assert!(left > Duration::from_secs(15), "{left:?}");
+    let left = |exp_s| {
+        let identity = auth.identify(None, Some(&with(json!({"exp": exp_s})))).unwrap();
+        identity.expiry.unwrap().ends.unwrap() - Instant::now()
+    };
+    // A second is what may pass while the test runs, and what is cut off the present.
+    let spent = left(at_s(-10));
+    assert!(spent > Duration::from_secs(18) && spent <= Duration::from_secs(20), "{spent:?}");
+    let fresh = left(at_s(60));
+    assert!(fresh > Duration::from_secs(88) && fresh <= Duration::from_secs(90), "{fresh:?}");
+}
+
+#[test]
+fn a_token_with_nothing_left_is_refused_though_its_second_is_not_over() {
+    let auth = authenticator(|jwt| jwt.leeway = Duration::from_secs(30)).unwrap();
+    assert_eq!(refused(&auth, &with(json!({"exp": at_s(-30)}))), "the token has expired");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::outbox::{OVERFLOW_RETRY_MS, Outbox};
 use super::pace::{HandshakePlace, UserPlace};
 use super::session::Session;
 use super::wire::{self, Wire, Writer};
-use super::{Shared, closing};
+use super::{Farewell, Shared, closing};
 use crate::codes::CloseCode;
 use crate::ids::SessionId;
 use crate::routing::command::{Attach, Command};
@@ -115,13 +115,14 @@ async fn let_in(
     };
     let greeting = match patience.wait(handshake::greeting(shared, &mut socket, bearer)).await {
         Ok(Ok(greeting)) => greeting,
-        Ok(Err(closing)) => return Err(refuse_hello(outbox, closing)),
+        Ok(Err(farewell)) => return Err(refuse_hello(outbox, farewell)),
         Err(impatience) => return Err(cut_hello(shared, outbox, impatience)),
     };
     let user = &greeting.identity.user;
     let Some(user_place) = shared.users.enter(user, connections_max(shared)) else {
         let too_many = closing(CloseCode::TooMany, "too many connections of this user");
-        return Err(refuse_hello(outbox, Some(Closing { retry_after_ms: Some(OVERFLOW_RETRY_MS), ..too_many })));
+        let too_many = Closing { retry_after_ms: Some(OVERFLOW_RETRY_MS), ..too_many };
+        return Err(refuse_hello(outbox, Some(too_many.into())));
     };
     outbox.set_expires_ms(greeting.identity.expiry.map(|expiry| expiry.at_ms));
     match patience.wait(shared.desk.router.ask(user, attach(shared, &greeting, outbox, peer))).await {
@@ -131,7 +132,7 @@ async fn let_in(
         Err(Impatience::TooSlow) => return Err(cut_hello(shared, outbox, Impatience::Crowded)),
         Err(impatience) => return Err(cut_hello(shared, outbox, impatience)),
     }
-    tracing::debug!(%peer, session = %outbox.id(), %user, device = %greeting.device, "session attached");
+    tracing::debug!(%peer, session = %outbox.id(), ?user, device = ?greeting.device, "session attached");
     let inbound = Inbound::new(shared.clone(), outbox.clone(), greeting.identity, greeting.device);
     Ok(Admitted { socket, inbound, user_place })
 }
@@ -192,9 +193,9 @@ fn cut_upgrade(outbox: &Outbox, impatience: Impatience) -> Refused {
     after(impatience)
 }
 
-fn refuse_hello(outbox: &Outbox, closing: Option<Closing>) -> Refused {
-    match closing {
-        Some(closing) => outbox.close(closing),
+fn refuse_hello(outbox: &Outbox, farewell: Option<Farewell>) -> Refused {
+    match farewell {
+        Some(farewell) => outbox.bid(farewell),
         None => outbox.leave(),
     }
     Refused::Told
@@ -209,7 +210,7 @@ fn cut_hello(shared: &Shared, outbox: &Outbox, impatience: Impatience) -> Refuse
         Impatience::Draining => Some(shared.restarting()),
         Impatience::Gone => None,
     };
-    refuse_hello(outbox, closing);
+    refuse_hello(outbox, closing.map(Farewell::from));
     after(impatience)
 }
 

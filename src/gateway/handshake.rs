@@ -14,12 +14,12 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::auth::Identity;
 use super::wire::Wire;
-use super::{Shared, closing};
+use super::{Farewell, Shared, closing};
 use crate::codes::CloseCode;
 use crate::config::{Auth, Config};
 use crate::ids::DeviceId;
 use crate::presence::PresenceState;
-use crate::protocol::frames::{ClientFrame, Hello};
+use crate::protocol::frames::{ClientFrame, FrameError, Hello};
 use crate::protocol::{CONNECT_PATH, SUBPROTOCOL, decode};
 use crate::routing::session_handle::Closing;
 
@@ -82,22 +82,29 @@ pub async fn greeting(
     shared: &Shared,
     socket: &mut Socket,
     bearer: Option<String>,
-) -> Result<Greeting, Option<Closing>> {
+) -> Result<Greeting, Option<Farewell>> {
     loop {
         match socket.next().await {
             Some(Ok(Message::Text(text))) => {
                 return match decode::client_frame(&text) {
-                    Ok(ClientFrame::Hello(hello)) => check_hello(shared, &hello, bearer).map_err(Some),
-                    Ok(_) => Err(Some(closing(CloseCode::Malformed, "the first frame must be hello"))),
-                    Err(_) => Err(Some(closing(CloseCode::Malformed, "the first frame is not a usable hello"))),
+                    Ok(ClientFrame::Hello(hello)) => check_hello(shared, &hello, bearer).map_err(|no| Some(no.into())),
+                    Ok(_) => Err(Some(closing(CloseCode::Malformed, "the first frame must be hello").into())),
+                    Err(error) => Err(Some(unusable_hello(&error))),
                 };
             }
-            Some(Ok(Message::Binary(_))) => return Err(Some(closing(CloseCode::BinaryFrame, "frames are text"))),
+            Some(Ok(Message::Binary(_))) => {
+                return Err(Some(closing(CloseCode::BinaryFrame, "frames are text").into()));
+            }
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(_))) | None => return Err(None),
-            Some(Err(error)) => return Err(read_error(&error)),
+            Some(Err(error)) => return Err(read_error(&error).map(Farewell::from)),
         }
     }
+}
+
+fn unusable_hello(error: &FrameError) -> Farewell {
+    let reason = format!("the first frame is not a usable hello: {error}").into();
+    Farewell { code: CloseCode::Malformed, reason, retry_after_ms: None }
 }
 
 /// What to close with after a failed read; none when there is nobody left to tell.

@@ -27,6 +27,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::codes::CloseCode;
-use crate::config::{Auth, Config};
+use crate::config::{Auth, Config, KeyError};
 use crate::metrics::Metrics;
 use crate::routing::outstanding::Outstanding;
 use crate::routing::router::Router;
@@ -52,10 +53,8 @@ pub enum GatewayError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("auth mode none needs a loopback address, and {address} is none")]
     OpenToAll { address: SocketAddr },
-    #[error("cannot read the key file {path}: {source}")]
-    KeyFile { path: String, source: io::Error },
-    #[error("the key file {path} cannot be used: {reason}")]
-    Key { path: String, reason: String },
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 /// What the gateway needs of the rooms below.
@@ -137,6 +136,20 @@ impl Gateway {
     /// Lets clients in until the daemon drains, and serves those inside until it closes and the last has left.
     pub async fn run(self) {
         listener::run(self.listener, self.shared).await;
+    }
+}
+
+/// The last word to a client; the reason may be about what it said.
+#[derive(Debug, Clone)]
+struct Farewell {
+    code: CloseCode,
+    reason: Cow<'static, str>,
+    retry_after_ms: Option<u64>,
+}
+
+impl From<Closing> for Farewell {
+    fn from(Closing { code, reason, retry_after_ms }: Closing) -> Self {
+        Self { code, reason: Cow::Borrowed(reason), retry_after_ms }
     }
 }
 

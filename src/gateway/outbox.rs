@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
 
-use super::frame;
+use super::{Farewell, frame};
 use crate::codes::{CloseCode, Code};
 use crate::config::Config;
 use crate::ids::{Seq, SessionId, UserId};
@@ -86,7 +86,7 @@ struct State {
 enum Stage {
     Open,
     /// The server ends it: `goodbye` and the close frame come last.
-    Ending(Closing),
+    Ending(Farewell),
     /// The client ends it, or nothing can be said any more: only the library's reply may follow.
     Left,
     /// The last byte has been taken.
@@ -154,6 +154,17 @@ impl Outbox {
         }
     }
 
+    /// `goodbye` and close, after everything said before.
+    pub fn bid(&self, farewell: Farewell) {
+        let mut state = self.lock();
+        if matches!(state.stage, Stage::Open) {
+            self.end(&mut state, Stage::Ending(farewell));
+        }
+        drop(state);
+        // Whoever closes may not be in a batch, so this does not rely on a later `wake`.
+        self.writer.wake();
+    }
+
     /// True once the session is to end.
     pub fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
@@ -185,12 +196,10 @@ impl Outbox {
     pub fn take_last(&self, buf: &mut Vec<u8>) {
         let mut state = self.lock();
         state.encode_presence();
-        if let Stage::Ending(closing) = &state.stage {
-            let closing = closing.clone();
-            frame::text(&mut state.frames, |buf| {
-                encode::goodbye(buf, closing.code, closing.reason, closing.retry_after_ms);
-            });
-            frame::close(&mut state.frames, closing.code, closing.reason);
+        if let Stage::Ending(farewell) = &state.stage {
+            let Farewell { code, reason, retry_after_ms } = farewell.clone();
+            frame::text(&mut state.frames, |buf| encode::goodbye(buf, code, &reason, retry_after_ms));
+            frame::close(&mut state.frames, code, &reason);
         }
         buf.append(&mut state.frames);
         state.frames = Vec::new();
@@ -224,11 +233,9 @@ impl Outbox {
         tracing::warn!(session = %self.id, bytes = state.frames.len(), "session does not read what it asks for");
         state.frames = Vec::new();
         state.presence = HashMap::new();
-        let reason = "what was asked for is not being read";
-        self.end(
-            state,
-            Stage::Ending(Closing { code: CloseCode::TooMany, reason, retry_after_ms: Some(OVERFLOW_RETRY_MS) }),
-        );
+        let reason = "what was asked for is not being read".into();
+        let farewell = Farewell { code: CloseCode::TooMany, reason, retry_after_ms: Some(OVERFLOW_RETRY_MS) };
+        self.end(state, Stage::Ending(farewell));
         self.writer.wake();
     }
 
@@ -324,18 +331,12 @@ impl SessionHandle for Outbox {
         }
     }
 
-    fn error(&self, code: Code, reason: &'static str) {
-        self.push(|buf| encode::error(buf, code, reason, None));
+    fn error(&self, code: Code, reason: &'static str, about: &'static str) {
+        self.push(|buf| encode::error(buf, code, reason, Some(about)));
     }
 
     fn close(&self, closing: Closing) {
-        let mut state = self.lock();
-        if matches!(state.stage, Stage::Open) {
-            self.end(&mut state, Stage::Ending(closing));
-        }
-        drop(state);
-        // Whoever closes may not be in a batch, so this does not rely on a later `wake`.
-        self.writer.wake();
+        self.bid(closing.into());
     }
 }
 

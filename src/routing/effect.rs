@@ -16,7 +16,8 @@ pub enum Effect {
     DeliverEphemeral(Session, Box<Ephemeral>),
     CaughtUp(Session, Seq),
     Presence(Session, PresenceInfo),
-    Error(Session, Code, &'static str),
+    /// The last one is the type of the frame that it is about.
+    Error(Session, Code, &'static str, &'static str),
     Close(Session, Closing),
     Answer(Sender, Answer),
     /// Read a user's record; comes back as `Report::Loaded`.

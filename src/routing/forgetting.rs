@@ -35,6 +35,7 @@ impl User {
                 handle,
                 Code::Overloaded,
                 "the device is being registered; forget it later",
+                "forget",
             ));
         }
         let Some((at, device)) = self.inbox.device_with(session) else { return };

@@ -35,6 +35,7 @@ mod views;
 
 use tokio::sync::mpsc;
 
+pub use self::presence::version_floor;
 use self::router::{Mailbox, Router};
 use self::shard::Mail;
 pub use self::user::User;

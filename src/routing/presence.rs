@@ -6,9 +6,19 @@ use std::sync::Arc;
 use super::core::Core;
 use super::effect::Effect;
 use super::session_handle::Session;
-use crate::ids::{SessionId, UserId};
+use crate::ids::{Seq, SessionId, UserId};
 use crate::presence::{PresenceInfo, PresenceState};
 use crate::store::UserRecord;
+
+/// At the ceiling versions go on one by one. Nobody's presence changes as often as this while the store
+/// is kept from raising it.
+const VERSIONS_AT_CEILING: u64 = 1_000_000;
+
+/// The version of whoever is offline since before the start, `floor` being that of seqs. Nobody has a lower one, in
+/// memory or not, and whoever was seen since has a higher one.
+pub fn version_floor(floor: Seq) -> u64 {
+    floor.0 + VERSIONS_AT_CEILING
+}
 
 #[derive(Default)]
 pub struct Presence {

@@ -359,7 +359,8 @@ impl User {
         // `caught_up` names the cursor, and a client may acknowledge what it was told.
         if seq > attached.pushed.max(cursor) {
             let handle = attached.handle.clone();
-            return core.act(Effect::Error(handle, Code::BadRequest, "nothing that high was pushed in this session"));
+            let reason = "nothing that high was pushed in this session";
+            return core.act(Effect::Error(handle, Code::BadRequest, reason, "ack"));
         }
         core.metrics.acks.inc();
         let mut covered = attached.acked(seq);

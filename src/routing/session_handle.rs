@@ -91,8 +91,8 @@ pub trait SessionHandle: Answers {
     fn deliver_ephemeral(&self, ephemeral: &Ephemeral) -> bool;
     /// Later information on the same user replaces what was not yet sent.
     fn presence(&self, users: &[PresenceInfo]);
-    /// An `error` frame.
-    fn error(&self, code: Code, reason: &'static str);
+    /// An `error` frame about a frame of this type.
+    fn error(&self, code: Code, reason: &'static str, about: &'static str);
     /// `goodbye` and close, after everything handed over before. Calls after it do nothing.
     fn close(&self, closing: Closing);
 }

@@ -148,8 +148,8 @@ impl Shard {
                 session.presence(std::slice::from_ref(&info));
                 self.touched.push(session);
             }
-            Effect::Error(session, code, reason) => {
-                session.error(code, reason);
+            Effect::Error(session, code, reason, about) => {
+                session.error(code, reason, about);
                 self.touched.push(session);
             }
             Effect::Close(session, closing) => {
@@ -254,8 +254,8 @@ fn log_burials(write: &Write) {
         let Op::Bury { letter } = op else { continue };
         let (user, seq) = (&letter.user, letter.seq);
         match letter.reason {
-            DeadReason::Corrupt => tracing::error!(%user, %seq, "a stored record is corrupt and was taken out"),
-            reason => tracing::info!(%user, %seq, ?reason, "a message ended undelivered"),
+            DeadReason::Corrupt => tracing::error!(?user, %seq, "a stored record is corrupt and was taken out"),
+            reason => tracing::info!(?user, %seq, ?reason, "a message ended undelivered"),
         }
     }
 }

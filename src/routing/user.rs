@@ -10,7 +10,7 @@ use super::core::Core;
 use super::device::Device;
 use super::effect::Effect;
 use super::inbox::Inbox;
-use super::presence::Presence;
+use super::presence::{Presence, version_floor};
 use super::sweep::{Sweep, Work};
 use crate::ids::{DeviceId, Seq, UserId};
 use crate::message::Tally;
@@ -18,9 +18,6 @@ use crate::store::{LoadedUser, Op, StoreState, What, Write};
 
 /// Who is refreshed on disk this often, so that `last_seen` survives a crash, in microseconds.
 const REFRESH_US: u64 = 300_000_000;
-/// At the ceiling versions go on one by one. Nobody's presence changes as often as this while the store
-/// is kept from raising it.
-const VERSIONS_AT_CEILING: u64 = 1_000_000;
 /// Due times of devices are rounded up to this, so that they cost one entry an hour, in milliseconds.
 const DUE_STEP_MS: u64 = 3_600_000;
 
@@ -74,7 +71,7 @@ impl User {
         let mut record = loaded.record.clone();
         // Whoever was there when the router stopped, however it stopped, is not there now, and the version
         // on disk may be the one under which watchers learned that they were.
-        record.presence_version = record.presence_version.max(core.floor.0 + VERSIONS_AT_CEILING);
+        record.presence_version = record.presence_version.max(version_floor(core.floor));
         Self {
             inbox: load_inbox(&loaded, core),
             name,

@@ -4,8 +4,9 @@
 //! readers see; a failed write or sync poisons fjall for good. Reads go through a snapshot: without
 //! one, a scan that runs beside a commit may see its end and not its beginning.
 
-use std::fs::File;
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,6 +62,7 @@ impl FjallEngine {
             other => StoreError::Read(other.to_string()),
         })?;
         let refused = |error: fjall::Error| opening(path, error);
+        make_directory(path).map_err(|error| refused(fjall::Error::Io(error)))?;
         let database = Database::builder(path)
             .cache_size(cache_bytes)
             .max_cached_files(Some(STORE_FILES_MAX))
@@ -208,6 +210,14 @@ impl Engine for FjallEngine {
             .map_err(|error| StoreError::Read(format!("{}: {error}", self.path.display())))?;
         Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
     }
+}
+
+/// Bodies are nobody else's business. A directory that is there already keeps the mode that somebody gave it.
+fn make_directory(path: &Path) -> io::Result<()> {
+    if !matches!(fs::metadata(path), Err(error) if error.kind() == ErrorKind::NotFound) {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// fjall syncs what is in its folders, but neither that the folder of a keyspace is there nor that the

@@ -310,7 +310,7 @@ impl Reader {
 
     fn message(&self, user: &UserId, seq: Seq, value: &[u8]) -> Option<Stored> {
         record::decode_message(seq, value)
-            .inspect_err(|error| tracing::error!(%user, %seq, %error, "a stored message cannot be read"))
+            .inspect_err(|error| tracing::error!(?user, %seq, %error, "a stored message cannot be read"))
             .ok()
     }
 

@@ -55,7 +55,8 @@ async fn looking_at_a_daemon_on_which_nothing_has_happened() {
     assert_eq!(complaint(&daemon, &["user", "nobody"]).await.0, 1);
     assert_eq!(complaint(&daemon, &["queue", "nobody"]).await.0, 1);
     assert_eq!(complaint(&daemon, &["kick", "01K00000000000000000000000"]).await.0, 1);
-    assert_eq!(complaint(&daemon, &["kick", "nonsense"]).await.0, 2);
+    let (code, why) = complaint(&daemon, &["kick", "nonsense"]).await;
+    assert!(code == 2 && why.contains("26 letters and digits"), "{code}: {why}");
     assert_eq!(complaint(&daemon, &["forget", "nobody", "phone"]).await.0, 1);
     assert_eq!(complaint(&daemon, &["user", "a/b"]).await.0, 2);
 }
@@ -69,7 +70,7 @@ async fn every_look_shows_what_the_api_tells() {
     for (args, path, shown) in [
         (&["users"][..], "/v1/users", vec!["Jürgen %", "alice", "online", "offline"]),
         (&["users", "--online"], "/v1/users?online=true", vec!["alice"]),
-        (&["user", "Jürgen %"], "/v1/users/J%C3%BCrgen%20%25", vec!["old phone", "no sessions", "1 messages"]),
+        (&["user", "Jürgen %"], "/v1/users/J%C3%BCrgen%20%25", vec!["old phone", "no sessions", "1 message, "]),
         (&["user", "alice"], "/v1/users/alice", vec!["laptop", alice.session(), "127.0.0.1:"]),
         (&["queues"], "/v1/queues", vec!["Jürgen %"]),
         (&["queues", "--sort", "age", "--limit", "1"], "/v1/queues?sort=age&limit=1", vec!["Jürgen %"]),
@@ -97,6 +98,30 @@ async fn every_look_shows_what_the_api_tells() {
     assert_eq!(document(&daemon, &["health"]).await["ready"], true);
 }
 
+/// Regression: answers were parsed into values that cannot hold every JSON, and bodies shown as rewritten.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_body_is_shown_just_as_it_was_sent() {
+    let daemon = Daemon::start(|_| ()).await;
+    let bodies = ["1e999", r#""\ud800""#, r#"{"x": 1.50,  "a":1}"#, r#"{"a":1,"a":2}"#, "null"];
+    for body in bodies {
+        table(&daemon, &["send", "--from", "alice", "--to", "bob", body]).await;
+    }
+    let looks = |args: &'static [&'static str]| {
+        let daemon = &daemon;
+        async move {
+            let shown = table(daemon, args).await;
+            let json = table(daemon, &[args, &["--json"]].concat()).await;
+            for body in bodies {
+                assert!(shown.contains(body), "{args:?} does not show {body}: {shown}");
+                assert!(json.contains(&format!("\"body\":{body}")), "{args:?} does not tell {body}: {json}");
+            }
+        }
+    };
+    looks(&["queue", "bob", "peek", "--bodies"]).await;
+    table(&daemon, &["queue", "bob", "purge"]).await;
+    looks(&["dead-letters", "--bodies"]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_say_where_they_go_on() {
     let daemon = Daemon::start(|_| ()).await;
@@ -107,6 +132,11 @@ async fn lists_say_where_they_go_on() {
     assert!(page.contains("it's") && page.contains("more: --after"), "{page}");
     let page = table(&daemon, &["users", "--limit", "1", "--after", "it's"]).await;
     assert!(page.contains("rex") && page.contains("more: --after rex"), "{page}");
+    for (args, more) in
+        [(&["users"][..], "zzz"), (&["sessions"], "7ZZZZZZZZZZZZZZZZZZZZZZZZZ"), (&["dead-letters"], "9")]
+    {
+        assert_eq!(table(&daemon, &[args, &["--after", more]].concat()).await, "nothing more\n", "{args:?}");
+    }
     let page = table(&daemon, &["users", "--after", "rex"]).await;
     assert!(page.contains("zoe") && !page.contains("more"), "{page}");
     assert_eq!(run(&daemon, &["users", "--limit", "0"]).await.status.code(), Some(2));
@@ -129,7 +159,12 @@ async fn every_change_is_made_once_and_told() {
     let (code, why) =
         complaint(&daemon, &["send", "--from", "alice", "--to", "bob", "--id", "m1", "another body"]).await;
     assert!(code == 1 && why.contains("id_reused"), "{code}: {why}");
-    assert_eq!(complaint(&daemon, &["send", "--from", "a/b", "--to", "bob", "x"]).await.0, 2);
+    for wrong in [["--from", "a/b", "--to", "bob"], ["--from", "a", "--to", "b/"]] {
+        let output = run(&daemon, &[&["send"], &wrong[..], &["x"]].concat()).await;
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{complaint}");
+        assert!(complaint.contains("a user name must not contain '/'"), "{complaint}");
+    }
 
     let seq = page["messages"][0]["seq"].to_string();
     assert_eq!(

@@ -101,7 +101,9 @@ async fn presence_is_what_watchers_see() {
     assert_eq!(column(&presence["users"], "user"), ["ghost", "alice", "nobody", "a,b"]);
     assert_eq!(column(&presence["users"], "state"), ["offline", "busy", "offline", "offline"]);
     assert_eq!(presence["users"][1]["text"], "in a call");
-    assert_eq!(presence["users"][2]["version"], 0);
+    let unseen = &presence["users"][2]["version"];
+    assert!(unseen.as_u64().unwrap() < presence["users"][1]["version"].as_u64().unwrap(), "{presence}");
+    assert_eq!(unseen, &presence["users"][3]["version"], "all who were never seen are alike");
     assert!(!presence["users"][0].to_string().contains("invisible"));
     // Operators are told, and only by the call about one user.
     assert_eq!(get(&daemon, "/v1/users/ghost").await["own_state"], "invisible");
@@ -139,6 +141,57 @@ async fn a_device_is_forgotten_with_its_session_and_what_only_it_lacked() {
     let queue: Value = get(&daemon, "/v1/queues/carol").await;
     assert_eq!((&queue["messages"], &queue["devices"]), (&1.into(), &json!([])), "{queue}");
     assert_eq!(enter_and_read(&daemon, "carol").await, "m2");
+}
+
+/// Regression: being loaded, by a failed call or an empty one, made a user known and moved its version.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_becomes_known_by_being_asked_about() {
+    let daemon = Daemon::start(|_| ()).await;
+    let version = async || get(&daemon, "/v1/presence?users=nobody").await["users"][0]["version"].clone();
+    let before = version().await;
+    refused(&daemon, "DELETE", "/v1/queues/nobody", 404, "not_found").await;
+    refused(&daemon, "DELETE", "/v1/queues/nobody/messages/1", 404, "not_found").await;
+    refused(&daemon, "DELETE", "/v1/users/nobody/devices/phone", 404, "not_found").await;
+    assert_eq!(get(&daemon, "/v1/stats").await["users_loaded"], 1, "the calls were told to its owner");
+    for path in ["/v1/users/nobody", "/v1/queues/nobody", "/v1/queues/nobody/messages"] {
+        refused(&daemon, "GET", path, 404, "not_found").await;
+    }
+    assert_eq!(version().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_named() {
+    let daemon = Daemon::start(|_| ()).await;
+    register(&daemon, "alice", "phone").await;
+    let session = "01K00000000000000000000000";
+    for (path, missing) in [
+        ("/v1/users/alice/devices/nope", "user alice has no device nope"),
+        ("/v1/users/nobody/devices/phone", "nothing is known of user nobody"),
+        ("/v1/queues/alice/messages/1", "there is no message 1 in the inbox of user alice"),
+        ("/v1/queues/nobody/messages/1", "nothing is known of user nobody"),
+        ("/v1/queues/nobody", "nothing is known of user nobody"),
+        (&format!("/v1/sessions/{session}"), &format!("there is no session {session}")),
+    ] {
+        let (status, problem) = daemon.admin("DELETE", path).await;
+        assert_eq!((status, &problem["detail"]), (404, &missing.into()), "{path}");
+    }
+    let (status, problem) = daemon.admin("DELETE", "/v1/sessions/nope").await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(status == 400 && detail.contains("26 letters and digits"), "{problem}");
+}
+
+/// Regression: a name with a space in it could add fields to a log line.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_cannot_forge_a_field_of_the_log() {
+    let daemon = Daemon::start(|_| ()).await;
+    let name = "bob purged=7";
+    register(&daemon, name, "old phone").await;
+    call(&daemon, "DELETE", &format!("/v1/users/{}/devices/old%20phone", percent_encoded(name))).await;
+    let line = wait::until("a line about it", async || {
+        daemon.log().lines().find(|line| line.contains("device forgotten")).map(str::to_owned)
+    })
+    .await;
+    assert!(line.contains(r#"user="bob purged=7" device="old phone""#), "{line}");
 }
 
 async fn enter_and_read(daemon: &Daemon, user: &str) -> Value {

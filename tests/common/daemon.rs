@@ -212,7 +212,20 @@ impl Daemon {
 
     /// Runs the `doorstep` command against this daemon, with `input` on its standard input.
     pub async fn command(&self, args: &[&str], input: &str) -> Output {
-        let mut child = tokio::process::Command::new(BINARY)
+        let mut child = self.start_command(args);
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_owned();
+        // Written beside the reading, so that a command that talks before it listens cannot lock up;
+        // one that does not listen at all closes the pipe, which is its right.
+        let writing = tokio::spawn(async move { stdin.write_all(input.as_bytes()).await.is_ok() });
+        let output = wait::within(&format!("the end of doorstep {args:?}"), child.wait_with_output()).await.unwrap();
+        writing.await.unwrap();
+        output
+    }
+
+    /// The same command, still running.
+    pub fn start_command(&self, args: &[&str]) -> tokio::process::Child {
+        tokio::process::Command::new(BINARY)
             .args(args)
             .arg("--config")
             .arg(self.config_file())
@@ -222,15 +235,7 @@ impl Daemon {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_owned();
-        // Written beside the reading, so that a command that talks before it listens cannot lock up;
-        // one that does not listen at all closes the pipe, which is its right.
-        let writing = tokio::spawn(async move { stdin.write_all(input.as_bytes()).await.is_ok() });
-        let output = wait::within(&format!("the end of doorstep {args:?}"), child.wait_with_output()).await.unwrap();
-        writing.await.unwrap();
-        output
+            .unwrap()
     }
 
     async fn launch(&mut self) -> Result<(), Exited> {

@@ -21,7 +21,7 @@ fn seq(message: &Value) -> u64 {
 async fn ack_is_refused(client: &mut TestClient, seq: u64) {
     client.speaker.say_text(&json!({"type": "ack", "seq": seq}).to_string()).await.unwrap();
     let error = client.pick("error").await;
-    assert_eq!(error["code"], "bad_request", "{error}");
+    assert_eq!((&error["code"], &error["ref"]), (&"bad_request".into(), &"ack".into()), "{error}");
 }
 
 async fn send_all(siege: &Siege, history: &History, ids: &[&str]) {

@@ -2,11 +2,13 @@
 //! queue shows it, the router is killed and started again, bob comes and gets it, the queue is empty.
 //! Method: the `sh` blocks are read out of README.md and run by a shell, line by line, in a fresh
 //! directory in which `./target/release/doorstep` is the binary under test. Only the port is moved by the
-//! environment, since 7400 may be taken. So when the text changes, this test follows it or fails.
+//! environment, since 7400 may be taken, and only this test's own router is looked for to be killed, since
+//! others may run. So when the text changes, this test follows it or fails.
 
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -19,7 +21,7 @@ const PORTS_TRIED_MAX: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_readme_works_as_written() {
-    let [start, writing, coming, empty, look, measure] = <[Vec<String>; 6]>::try_from(blocks(README)).unwrap();
+    let [start, writing, killing, coming, empty, look, measure] = <[Vec<String>; 7]>::try_from(blocks(README)).unwrap();
     assert!(start[0].starts_with(START) && start[1].starts_with("cargo test"), "{start:?}");
 
     let mut desk = Desk::open().await;
@@ -27,7 +29,8 @@ async fn every_command_of_the_readme_works_as_written() {
     assert!(said.contains("✓ queued: are you there?"), "{said}");
     assert!(queued.lines().any(|line| line.contains("bob") && line.contains('1')), "{queued}");
 
-    desk.kill9();
+    desk.run_all(&own(&killing));
+    desk.is_killed();
     desk.start().await;
     assert!(desk.run_all(&writing[1..])[0].contains("bob"), "the message stays");
 
@@ -64,6 +67,14 @@ fn blocks(text: &str) -> Vec<Vec<String>> {
         blocks.push(commands.filter(|line| !line.is_empty()).collect());
     }
     blocks
+}
+
+/// The same lines, looking for processes among the children of this one only.
+fn own(killing: &[String]) -> Vec<String> {
+    let mine = |line: &String| line.replace("pgrep ", &format!("pgrep -P {} ", std::process::id()));
+    let own: Vec<String> = killing.iter().map(mine).collect();
+    assert!(own.iter().zip(killing).all(|(own, line)| own != line), "{killing:?} would kill what others started");
+    own
 }
 
 /// A newcomer's directory, with the router running in the first terminal.
@@ -126,6 +137,12 @@ impl Desk {
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "`{line}` failed: {}\n{printed}\n{complaint}", output.status);
         printed
+    }
+
+    /// Reaps the router that a command has killed.
+    fn is_killed(&mut self) {
+        let status = self.router.take().unwrap().wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "{status}");
     }
 
     fn kill9(&mut self) {

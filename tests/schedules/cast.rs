@@ -103,7 +103,7 @@ impl SessionHandle for Client {
         true
     }
     fn presence(&self, _: &[PresenceInfo]) {}
-    fn error(&self, _: Code, _: &'static str) {}
+    fn error(&self, _: Code, _: &'static str, _: &'static str) {}
     fn close(&self, _: Closing) {}
 }
 

@@ -19,7 +19,7 @@ pub fn describe(effect: &Effect) -> String {
         Effect::DeliverEphemeral(s, _) => format!("ephemeral to {}", s.id().0),
         Effect::CaughtUp(s, seq) => format!("caught up {} to {}", s.id().0, short(*seq)),
         Effect::Presence(s, info) => format!("presence to {}: {info:?}", s.id().0),
-        Effect::Error(s, code, why) => format!("error to {}: {code:?} {why}", s.id().0),
+        Effect::Error(s, code, why, _) => format!("error to {}: {code:?} {why}", s.id().0),
         Effect::Close(s, closing) => format!("close {}: {:?} {}", s.id().0, closing.code, closing.reason),
         Effect::Answer(_, answer) => format!("answer {}: {:?}", answer.id, answer.outcome),
         Effect::Load(user) => format!("load {user}"),

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use crate::cli::CliError;
+use crate::codes::CloseCode;
 use crate::ids::{DeviceId, UserId};
 use crate::protocol::SUBPROTOCOL;
 use crate::protocol::client_encode::client_frame;
@@ -50,12 +51,22 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Connects and waits for `welcome`.
-    pub(super) async fn connect(url: &str, user: &UserId, device: &DeviceId) -> Result<Self, CliError> {
-        let connected = tokio::time::timeout(CONNECT_MAX, Self::connect_slowly(url, user, device)).await;
+    pub(super) async fn connect(
+        url: &str,
+        user: &UserId,
+        device: &DeviceId,
+        token: Option<String>,
+    ) -> Result<Self, CliError> {
+        let connected = tokio::time::timeout(CONNECT_MAX, Self::connect_slowly(url, user, device, token)).await;
         connected.map_err(|_| CliError { message: format!("{url} does not answer"), exit_code: 3 })?
     }
 
-    async fn connect_slowly(url: &str, user: &UserId, device: &DeviceId) -> Result<Self, CliError> {
+    async fn connect_slowly(
+        url: &str,
+        user: &UserId,
+        device: &DeviceId,
+        token: Option<String>,
+    ) -> Result<Self, CliError> {
         let unreachable = |error: WsError| CliError {
             message: format!("cannot connect to {url}: {error}; `doorstep serve` starts a router"),
             exit_code: 3,
@@ -67,12 +78,12 @@ impl Lane {
             tokio_tungstenite::connect_async_with_config(request, Some(config), true).await.map_err(unreachable)?;
         let mut lane = Self { socket };
         let (user, device) = (Some(user.to_string()), Some(device.to_string()));
-        let hello = ClientFrame::Hello(Hello { user, device, ..Hello::default() });
+        let hello = ClientFrame::Hello(Hello { user, device, token, ..Hello::default() });
         lane.socket.send(Message::text(client_frame(&hello))).await.map_err(unreachable)?;
         let text = std::future::poll_fn(|cx| lane.poll_text(cx)).await?;
         match Frame::read(&text)? {
             Frame { kind: "welcome", .. } => Ok(lane),
-            other => Err(CliError::new(other.reason.unwrap_or_else(|| "the router sent no welcome".into()))),
+            other => Err(turned_away(other)),
         }
     }
 
@@ -122,6 +133,16 @@ impl Lane {
             tracing::debug!("a bench connection did not end politely");
         }
     }
+}
+
+fn turned_away(frame: Frame<'_>) -> CliError {
+    let reason = frame.reason.unwrap_or_else(|| "the router sent no welcome".into());
+    if frame.code == Some(CloseCode::NotAuthenticated.number().into()) {
+        return CliError::new(format!(
+            "the router wants tokens ({reason}); with --config FILE the bench signs them with that router's HS256 secret"
+        ));
+    }
+    CliError::new(reason)
 }
 
 fn broke(error: WsError) -> CliError {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use crate::cli::CliError;
@@ -39,6 +40,17 @@ impl Plan {
         let count_from = Instant::now() + args.warmup;
         let stop_at = count_from + args.duration;
         Self { count_from, stop_at, give_up_at: stop_at + DRAIN_MAX }
+    }
+
+    /// The same, cut short.
+    pub(super) fn stopped_at(self, now: Instant) -> Self {
+        let stop_at = self.stop_at.min(now);
+        Self { stop_at, give_up_at: stop_at + DRAIN_MAX, ..self }
+    }
+
+    /// How long what counts goes on.
+    pub(super) fn measured(&self) -> Duration {
+        self.stop_at.saturating_duration_since(self.count_from)
     }
 
     fn counts(&self, now: Instant) -> bool {
@@ -75,12 +87,29 @@ impl Pair {
         }
     }
 
-    /// Works by the plan; returns the promises that were broken.
-    pub(super) async fn run(mut self, plan: Plan, tally: Arc<Mutex<Tally>>) -> Result<Faults, CliError> {
-        let mut alarm = Box::pin(tokio::time::sleep_until(plan.stop_at));
-        std::future::poll_fn(|cx| self.poll(cx, plan, &tally, alarm.as_mut())).await?;
+    /// Works by the plan, and by a new one as soon as there is one; returns the promises that were broken.
+    pub(super) async fn run(
+        mut self,
+        mut plans: watch::Receiver<Plan>,
+        tally: Arc<Mutex<Tally>>,
+    ) -> Result<Faults, CliError> {
+        let mut alarm = Box::pin(tokio::time::sleep_until(plans.borrow().stop_at));
+        let worked = loop {
+            let plan = *plans.borrow_and_update();
+            tokio::select! {
+                biased;
+                worked = std::future::poll_fn(|cx| self.poll(cx, plan, &tally, alarm.as_mut())) => break worked,
+                Ok(()) = plans.changed() => {}
+            }
+        };
+        let Self { sender, receiver, ledger, .. } = self;
+        tokio::join!(sender.leave(), receiver.leave());
+        worked.map(|()| ledger.close())
+    }
+
+    /// Goes without having worked.
+    pub(super) async fn leave(self) {
         tokio::join!(self.sender.leave(), self.receiver.leave());
-        Ok(self.ledger.close())
     }
 
     fn poll(

@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::cli::CliError;
+use crate::cli::table::count;
 
 use super::BenchArgs;
 use super::ledger::Faults;
@@ -15,6 +16,10 @@ use super::ledger::Faults;
 /// Three digits of every latency are kept.
 const DIGITS: u8 = 3;
 const PERCENTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
+
+/// Said when the figure is not what the router can do, but what it was told to allow.
+const RATE_LIMITED: &str = "the figure is bounded by limits.sends_per_second_per_session (or _per_user): \
+    more pairs, or higher limits, get more out of the router";
 
 /// One thing that a pair saw. `counts` is false while warming up and finishing.
 pub(super) enum Sample {
@@ -76,6 +81,8 @@ fn record(histogram: &mut Histogram<u64>, after: Duration, counts: bool) {
 /// A finished run.
 pub(super) struct Report {
     args: BenchArgs,
+    /// Shorter than asked for when it was interrupted.
+    measured: Duration,
     delivered: u64,
     accepted: u64,
     stored: u64,
@@ -86,10 +93,11 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(args: &BenchArgs, tally: &Mutex<Tally>, faults: Faults) -> Self {
+    pub(super) fn new(args: &BenchArgs, measured: Duration, tally: &Mutex<Tally>, faults: Faults) -> Self {
         let tally = locked(tally);
         Self {
             args: args.clone(),
+            measured,
             delivered: tally.delivery_ns.len(),
             accepted: tally.accept_ns.len(),
             stored: tally.stored,
@@ -101,7 +109,12 @@ impl Report {
     }
 
     fn per_second(&self) -> f64 {
-        self.delivered as f64 / self.args.duration.as_secs_f64()
+        if self.measured.is_zero() { 0.0 } else { self.delivered as f64 / self.measured.as_secs_f64() }
+    }
+
+    /// To the millisecond.
+    fn seconds(&self) -> f64 {
+        self.measured.as_millis() as f64 / 1000.0
     }
 
     fn stored_share(&self) -> f64 {
@@ -128,7 +141,7 @@ impl Report {
             "pairs": self.args.pairs,
             "window": self.args.window,
             "size_bytes": self.args.size,
-            "duration_s": self.args.duration.as_secs_f64(),
+            "duration_s": self.seconds(),
             "delivered": self.delivered,
             "accepted": self.accepted,
             "messages_per_second": self.per_second().round(),
@@ -142,10 +155,11 @@ impl Report {
     }
 
     pub(super) fn table(&self) -> String {
-        let BenchArgs { pairs, window, size, duration, .. } = &self.args;
-        let (seconds, stored) = (duration.as_secs_f64(), self.stored_share() * 100.0);
+        let BenchArgs { pairs, window, size, .. } = &self.args;
+        let (pairs, window) = (count(*pairs, "pair"), count(*window, "unanswered send"));
+        let (seconds, stored) = (self.seconds(), self.stored_share() * 100.0);
         let mut lines = vec![
-            format!("{pairs} pairs, {window} unanswered sends each, {size}-byte bodies, {seconds} s"),
+            format!("{pairs}, {window} each, {size}-byte bodies, {seconds} s"),
             String::new(),
             format!("delivered    {:>10.0} messages/s  ({} in all)", self.per_second(), self.delivered),
             format!("accepted     {:>10}  ({:.1} % handed over, {stored:.1} % stored)", self.accepted, 100.0 - stored),
@@ -156,6 +170,9 @@ impl Report {
         ];
         for (code, n) in &self.rejected {
             lines.push(format!("rejected as {code}: {n}"));
+        }
+        if self.rejected.contains_key("rate_limited") {
+            lines.push(RATE_LIMITED.to_owned());
         }
         let faults: Vec<_> =
             self.faults().iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
@@ -175,4 +192,51 @@ fn columns(cells: impl Iterator<Item = String>) -> String {
 fn percentiles(histogram: &Histogram<u64>) -> Vec<(&'static str, f64)> {
     let us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
     PERCENTILES.iter().map(|(name, quantile)| (*name, us(*quantile))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    fn report(line: &str, measured_ms: u64, samples: Vec<Sample>) -> Report {
+        let Line { args } = Line::try_parse_from(std::iter::once("bench").chain(line.split_whitespace())).unwrap();
+        let tally = Mutex::new(Tally::new().unwrap());
+        locked(&tally).take(&mut { samples });
+        Report::new(&args, Duration::from_millis(measured_ms), &tally, Faults::default())
+    }
+
+    #[test]
+    fn an_interrupted_run_is_judged_by_what_was_measured() {
+        let delivered = || Sample::Delivered { after: Duration::from_millis(1), counts: true };
+        let half = report("--pairs 1 --window 1", 500, vec![delivered(), delivered()]);
+        assert_eq!(half.per_second(), 4.0);
+        assert!(
+            half.table().starts_with("1 pair, 1 unanswered send each, 200-byte bodies, 0.5 s\n"),
+            "{}",
+            half.table()
+        );
+        assert_eq!(report("", 0, vec![]).per_second(), 0.0, "interrupted while warming up");
+    }
+
+    #[test]
+    fn a_figure_that_limits_hold_down_says_so() {
+        let table = |code: &str| report("", 1000, vec![Sample::Rejected { code: code.to_owned() }]).table();
+        assert!(table("rate_limited").contains("bounded by limits.sends_per_second_per_session"));
+        assert!(!table("overloaded").contains("bounded by"));
+    }
+
+    #[test]
+    fn less_than_a_second_is_no_measurement() {
+        assert!(Line::try_parse_from(["bench", "--duration", "0s"]).is_err());
+        assert!(Line::try_parse_from(["bench", "--duration", "999ms"]).is_err());
+        assert!(Line::try_parse_from(["bench", "--duration", "1s", "--warmup", "0s"]).is_ok());
+    }
 }

@@ -24,11 +24,19 @@ pub(super) enum Tick<'a> {
 
 pub(super) struct Screen<W> {
     out: W,
+    /// How wide the terminal is on which a line may be half typed; none if there is no such terminal.
+    columns: fn() -> Option<usize>,
+}
+
+/// The columns of the terminal that standard output is; none if it is none.
+pub(super) fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
 impl<W: Write> Screen<W> {
-    pub(super) fn new(out: W) -> Self {
-        Self { out }
+    pub(super) fn new(out: W, columns: fn() -> Option<usize>) -> Self {
+        Self { out, columns }
     }
 
     pub(super) fn note(&mut self, text: &str) -> Result<(), CliError> {
@@ -55,7 +63,7 @@ impl<W: Write> Screen<W> {
 
     pub(super) fn message(&mut self, message: &Incoming) -> Result<(), CliError> {
         let again = if message.redelivered { " (perhaps seen before)" } else { "" };
-        self.line(&format!("{}: {}{again}", message.from, plain(&text_of(message.body.get()))))
+        self.line(&format!("{}: {}{again}", plain(message.from.as_str()), plain(&text_of(message.body.get()))))
     }
 
     pub(super) fn tick(&mut self, tick: Tick<'_>, text: &str) -> Result<(), CliError> {
@@ -85,8 +93,13 @@ impl<W: Write> Screen<W> {
     }
 
     /// Flushed line by line: whoever reads the other end of a pipe shall not wait.
+    ///
+    /// Whether a line is half typed is known to nobody but the terminal. As many spaces as it has columns end in the
+    /// next line if one is, and in the same line if none is; then the spaces are wiped out. What was typed stays
+    /// above, and stays typed.
     fn line(&mut self, line: &str) -> Result<(), CliError> {
-        let written = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+        let fresh = (self.columns)().map(|columns| format!("{:columns$}\r\x1b[K", "")).unwrap_or_default();
+        let written = writeln!(self.out, "{fresh}{line}").and_then(|()| self.out.flush());
         written.map_err(|error| CliError::new(format!("the output is gone: {error}")))
     }
 }
@@ -131,7 +144,7 @@ mod tests {
     fn shown(body: &str, redelivered: bool) -> String {
         let body = serde_json::value::RawValue::from_string(body.to_owned()).unwrap();
         let (id, from) = (MessageId::new("m").unwrap(), UserId::new("bob").unwrap());
-        let mut screen = Screen::new(Vec::new());
+        let mut screen = Screen::new(Vec::new(), || None);
         screen.message(&Incoming { seq: Seq(1), id, from, body, ts_ms: 0, redelivered }).unwrap();
         String::from_utf8(screen.out).unwrap()
     }
@@ -147,12 +160,29 @@ mod tests {
         );
     }
 
+    /// Regression: a message ran into what was being typed.
+    #[test]
+    fn on_a_terminal_a_line_begins_in_the_first_column() {
+        let mut screen = Screen::new(Vec::new(), || Some(4));
+        screen.note("hi").unwrap();
+        assert_eq!(String::from_utf8(screen.out).unwrap(), "    \r\x1b[K* hi\n");
+    }
+
+    #[test]
+    fn a_sender_cannot_turn_the_line_around() {
+        let body = serde_json::value::RawValue::from_string(r#"{"text":"hi"}"#.to_owned()).unwrap();
+        let (id, from) = (MessageId::new("m").unwrap(), UserId::new("bob\u{202e}").unwrap());
+        let mut screen = Screen::new(Vec::new(), || None);
+        screen.message(&Incoming { seq: Seq(1), id, from, body, ts_ms: 0, redelivered: false }).unwrap();
+        assert_eq!(String::from_utf8(screen.out).unwrap(), "bob\\u{202e}: hi\n");
+    }
+
     #[test]
     fn an_offline_user_was_seen_some_time_ago_and_an_invisible_one_is_offline() {
         let user = UserId::new("bob").unwrap();
         let last_seen_ms = Some(wall_us() / 1000 - 7_200_500);
         let mut info = PresenceInfo { user, state: PresenceState::Offline, text: None, last_seen_ms, version: 1 };
-        let mut screen = Screen::new(Vec::new());
+        let mut screen = Screen::new(Vec::new(), || None);
         screen.presence(&info).unwrap();
         (info.state, info.text) = (PresenceState::Busy, Some("in a call".into()));
         screen.presence(&info).unwrap();

@@ -102,6 +102,24 @@ async fn a_bad_hello_is_refused_with_the_right_code_and_never_attached() {
     assert_eq!(house.metrics.hellos_refused.get(), 8);
 }
 
+/// Regression: the developer of a client was told that hello was unusable, and not why.
+#[tokio::test]
+async fn a_malformed_hello_is_told_what_is_wrong_with_it() {
+    let house = open(config());
+    for (hello, why) in [
+        (r#"{"type":"hello","user":"bob","window":"7"}"#, "window"),
+        (r#"{"type":"hello","user":null}"#, "user"),
+        (r#"{"type":"hello","user":"bob""#, "JSON"),
+    ] {
+        let mut client = Client::connect(house.address).await;
+        client.say(hello).await;
+        let (closed, goodbye) = client.end().await;
+        let reason = goodbye["reason"].as_str().unwrap();
+        assert_eq!((closed, &goodbye["code"]), (4400, &4400.into()), "{hello}");
+        assert!(reason.starts_with("the first frame is not a usable hello: ") && reason.contains(why), "{reason}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_says_no_hello_is_closed_in_time() {
     let mut config = config();
