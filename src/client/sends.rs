@@ -179,8 +179,12 @@ impl Sends {
         if !online || self.in_flight() >= flight_max {
             return deadline;
         }
+        // Behind the first to a recipient the others wait, however long their own time has come: counted in,
+        // they would keep waking the task for nothing.
+        let mut held: HashSet<&UserId> = HashSet::new();
         let waiting = self.waiting.iter().filter_map(|number| self.pending.get(number));
-        waiting.map(|pending| pending.not_before).chain(deadline).min()
+        let first = waiting.filter(|pending| held.insert(&pending.request.message.to));
+        first.map(|pending| pending.not_before).chain(deadline).min()
     }
 
     /// The client ends: every call gets its answer.

@@ -79,10 +79,12 @@ fn nothing_overtakes_a_waiting_repeat_to_the_same_recipient() {
     assert_eq!(bench.written(), ["a", "b"]);
     bench.reject("b", "bob", Code::RateLimited, Some(100));
     bench.reject("a", "bob", Code::RateLimited, Some(500));
+    let due = bench.now + Duration::from_millis(500);
     bench.submit("c", "bob");
     bench.submit("d", "carol");
     bench.now += Duration::from_millis(200);
     assert_eq!(bench.written(), ["d"], "another recipient need not wait");
+    assert_eq!(bench.sends.wake_at(true, FLIGHT_MAX), Some(due), "until then there is nothing to do for b and c");
     bench.now += Duration::from_millis(300);
     assert_eq!(bench.written(), ["a*", "b*", "c"]);
 }
