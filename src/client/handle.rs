@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::ids::{Seq, UserId};
+use crate::limits::STATUS_TEXT_CHARS_MAX;
 use crate::presence::PresenceState;
 
 use super::events::Events;
@@ -20,6 +21,9 @@ const CALLS_MAX: usize = 64;
 /// Events that are on their way to the application, beside those the task keeps in order.
 const EVENTS_MAX: usize = 32;
 
+/// A patience that no clock can hold is as good as this.
+const TIMEOUT_MAX: Duration = Duration::from_secs(1 << 30);
+
 /// Why a call other than a send failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
@@ -29,6 +33,10 @@ pub enum CallError {
     NotConnected,
     #[error("more than {} users to watch", super::watching::WATCHED_MAX)]
     TooMany,
+    #[error("a status text has at most {STATUS_TEXT_CHARS_MAX} characters")]
+    TextTooLong,
+    #[error("a session that is here is not offline; it can be invisible")]
+    Offline,
     #[error("{0}")]
     Body(String),
 }
@@ -76,7 +84,8 @@ impl Client {
     /// As [`Self::send`].
     pub async fn send_message(&self, message: Outgoing) -> Result<Accepted, SendError> {
         let (id, to, maybe_taken) = (message.id.clone(), message.to.clone(), message.retry);
-        let deadline = Instant::now() + message.timeout.unwrap_or(self.send_timeout);
+        let timeout = message.timeout.unwrap_or(self.send_timeout);
+        let deadline = Instant::now() + timeout.min(TIMEOUT_MAX);
         let (reply, answer) = oneshot::channel();
         let request = SendRequest { message, deadline, reply };
         let cause = match tokio::time::timeout_at(deadline, self.requests.send(request)).await {
@@ -93,8 +102,10 @@ impl Client {
 
     /// Sends something that only live sessions get, and only when they have room: typing, cursors.
     ///
+    /// Nobody says whether it arrived; that the router would not take it is an [`super::Event::Refused`].
+    ///
     /// # Errors
-    /// When the client is closed or `body` is not JSON. Nobody says whether it arrived.
+    /// When the client is closed or `body` is not JSON.
     pub async fn send_ephemeral(&self, to: &UserId, body: &(impl Serialize + ?Sized)) -> Result<(), CallError> {
         let body = serde_json::value::to_raw_value(body).map_err(|error| CallError::Body(error.to_string()))?;
         self.call(Control::Ephemeral(to.clone(), body)).await
@@ -123,8 +134,14 @@ impl Client {
     /// Says how available this session is, also on later connections.
     ///
     /// # Errors
-    /// When the client is closed.
+    /// When the client is closed, `state` is `Offline` or `text` is too long; then nothing changes.
     pub async fn set_status(&self, state: PresenceState, text: Option<&str>) -> Result<(), CallError> {
+        if state == PresenceState::Offline {
+            return Err(CallError::Offline);
+        }
+        if text.is_some_and(|text| text.chars().count() > STATUS_TEXT_CHARS_MAX) {
+            return Err(CallError::TextTooLong);
+        }
         self.call(Control::Status(state, text.map(str::to_owned))).await
     }
 

@@ -51,6 +51,7 @@ mod buffer;
 mod dial;
 mod event;
 mod events;
+mod fitting;
 mod handle;
 mod intake;
 mod link;

@@ -14,6 +14,7 @@ use crate::codes::Code;
 use crate::ids::{MessageId, UserId};
 use crate::protocol::server_frames::{AcceptedFrame, RejectedFrame};
 
+use super::fitting::Unfit;
 use super::outgoing::{Accepted, Outgoing, SendError, SendFailure};
 use super::reconnect::Backoff;
 
@@ -92,8 +93,13 @@ impl Sends {
     }
 
     /// Passes every message that may go out now to `write`, oldest first, until `flight_max` are
-    /// unanswered. A message that does not fit the connection (`write` says false) is answered.
-    pub(super) fn write_due(&mut self, now: Instant, flight_max: usize, mut write: impl FnMut(&Outgoing) -> bool) {
+    /// unanswered. A message that does not fit the connection is answered.
+    pub(super) fn write_due(
+        &mut self,
+        now: Instant,
+        flight_max: usize,
+        mut write: impl FnMut(&Outgoing) -> Result<(), Unfit>,
+    ) {
         let mut room = flight_max.saturating_sub(self.in_flight());
         let mut held: HashSet<UserId> = HashSet::new();
         let mut due = Vec::new();
@@ -114,15 +120,17 @@ impl Sends {
         }
     }
 
-    fn write_one(&mut self, number: u64, write: &mut impl FnMut(&Outgoing) -> bool) {
+    fn write_one(&mut self, number: u64, write: &mut impl FnMut(&Outgoing) -> Result<(), Unfit>) {
         let Some(pending) = self.pending.get_mut(&number) else { return };
-        if write(&pending.request.message) {
-            // Whatever goes out after this is a repeat.
-            pending.request.message.retry = true;
-            self.waiting.remove(&number);
-        } else {
-            let reason = "larger than a frame of this router may be".to_owned();
-            self.finish(number, Err(SendFailure::Rejected { code: Code::TooLarge, reason }));
+        match write(&pending.request.message) {
+            Ok(()) => {
+                // Whatever goes out after this is a repeat.
+                pending.request.message.retry = true;
+                self.waiting.remove(&number);
+            }
+            Err(Unfit { code, reason }) => {
+                self.finish(number, Err(SendFailure::Rejected { code, reason: reason.to_owned() }));
+            }
         }
     }
 

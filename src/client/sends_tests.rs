@@ -30,7 +30,7 @@ impl Bench {
         let mut written = Vec::new();
         self.sends.write_due(self.now, FLIGHT_MAX, |message| {
             written.push(format!("{}{}", message.id, if message.retry { "*" } else { "" }));
-            true
+            Ok(())
         });
         written
     }
@@ -121,7 +121,7 @@ fn the_outcome_says_whether_it_may_have_been_taken() {
     for id in ["refused", "unknown", "in-flight", "never-out"] {
         bench.submit(id, id);
     }
-    bench.sends.write_due(bench.now, 3, |_| true);
+    bench.sends.write_due(bench.now, 3, |_| Ok(()));
     bench.reject("refused", "refused", Code::QueueFull, Some(60_000));
     bench.reject("unknown", "unknown", Code::UnknownOutcome, Some(60_000));
     bench.now += Duration::from_secs(30);
@@ -152,7 +152,9 @@ fn the_end_answers_every_call() {
     bench.written();
     bench.submit("waiting", "bob");
     bench.submit("too-large", "carol");
-    bench.sends.write_due(bench.now, FLIGHT_MAX, |message| message.to.as_str() != "carol");
+    let unfit = Unfit { code: Code::TooLarge, reason: "no" };
+    let fits = |message: &Outgoing| if message.to.as_str() == "carol" { Err(unfit) } else { Ok(()) };
+    bench.sends.write_due(bench.now, FLIGHT_MAX, fits);
     assert!(matches!(bench.failure("too-large"), (SendFailure::Rejected { code: Code::TooLarge, .. }, false)));
     bench.sends.close();
     assert_eq!(bench.failure("out"), (SendFailure::Closed, true));

@@ -17,6 +17,7 @@ use crate::protocol::server_frames::{GoodbyeFrame, MessageFrame, RejectedFrame, 
 
 use super::dial::{Dialled, Ended};
 use super::event::{Ephemeral, Event, Incoming};
+use super::fitting::{Unfit, send_text};
 use super::intake::Admission;
 use super::link::{Heard, Link};
 use super::options::TokenProvider;
@@ -128,7 +129,7 @@ impl Task {
         if began.elapsed() >= SETTLED {
             self.backoff.reset();
         }
-        self.online = false;
+        self.online = None;
         self.said.clear();
         self.pings.clear();
         self.sends.disconnected(Instant::now());
@@ -149,7 +150,7 @@ impl Task {
         let limits = welcome.limits;
         let mut session = Session { link, limits, heard_at: now, goodbye: None, renewal: Renewal::None };
         session.schedule_renewal(welcome.expires_ms);
-        self.online = true;
+        self.online = Some(limits);
         self.intake.connected(limits.window as usize, now);
         self.watching.i_am(&welcome.user);
         let watched = self.watching.users();
@@ -308,22 +309,23 @@ impl Task {
     }
 }
 
-/// False when it does not fit: a frame above the limit would end the session, and every later one
-/// that repeats it.
-fn write_send(link: &mut Link, limits: WelcomeLimits, message: &Outgoing) -> bool {
-    let frame = client_frame(&ClientFrame::Send(SendFrame {
+fn write_send(link: &mut Link, limits: WelcomeLimits, message: &Outgoing) -> Result<(), Unfit> {
+    let frame = SendFrame {
         id: Some(message.id.as_str().into()),
         to: message.to.as_str().into(),
         body: &message.body,
-        ttl_ms: message.ttl.map(|ttl| ttl.as_millis() as u64),
+        ttl_ms: message.ttl.map(ttl_ms),
         retry: message.retry,
         ephemeral: false,
-    }));
-    let fits = frame.len() as u64 <= limits.frame_bytes && message.body.get().len() as u64 <= limits.body_bytes;
-    if fits {
-        link.push(frame);
-    }
-    fits
+    };
+    link.push(send_text(frame, limits)?);
+    Ok(())
+}
+
+/// A time that the protocol cannot say becomes the nearest one that it can: the router would count
+/// anything else as malformed.
+fn ttl_ms(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, Seq::MAX.0)
 }
 
 /// Whether skipping this frame could skip a message, which a later ack would then cover.
