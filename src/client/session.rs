@@ -13,7 +13,9 @@ use crate::clock::wall_us;
 use crate::ids::Seq;
 use crate::protocol::client_encode::client_frame;
 use crate::protocol::frames::{ClientFrame, SendFrame};
-use crate::protocol::server_frames::{GoodbyeFrame, MessageFrame, RejectedFrame, ServerFrame, WelcomeLimits};
+use crate::protocol::server_frames::{
+    GoodbyeFrame, MessageFrame, RejectedFrame, ServerFrame, TokenOkFrame, WelcomeLimits,
+};
 
 use super::dial::{Dialled, Ended};
 use super::event::{Ephemeral, Event, Incoming};
@@ -22,7 +24,7 @@ use super::intake::Admission;
 use super::link::{Heard, Link};
 use super::options::TokenProvider;
 use super::outgoing::Outgoing;
-use super::reconnect::Advice;
+use super::reconnect::{Advice, Backoff};
 use super::task::{Task, Turn};
 
 /// A session that lasted so long was a good one: the next back-off starts small again.
@@ -35,6 +37,8 @@ const LEAVE_MAX: Duration = Duration::from_secs(2);
 const RENEWAL_LEAD: Duration = Duration::from_secs(60);
 /// Between attempts at a new token, at least.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+/// What attempts in vain add to the pause, at most: a provider that is down has many clients.
+const RENEWAL_BACKOFF_MAX: Duration = Duration::from_secs(15);
 
 /// What belongs to one connection and ends with it.
 struct Session {
@@ -43,12 +47,15 @@ struct Session {
     heard_at: Instant,
     goodbye: Option<GoodbyeFrame>,
     renewal: Renewal,
+    renewal_backoff: Backoff,
 }
 
 enum Renewal {
     None,
     At(Instant),
     Asking(BoxFuture<'static, Result<String, String>>),
+    /// The router has not said yet whether this token holds.
+    Shown(String),
 }
 
 enum News {
@@ -63,7 +70,7 @@ impl Session {
         let Self { link, renewal, .. } = self;
         let renewed = async {
             match renewal {
-                Renewal::None => std::future::pending().await,
+                Renewal::None | Renewal::Shown(_) => std::future::pending().await,
                 Renewal::At(at) => {
                     tokio::time::sleep_until(*at).await;
                     News::RenewalDue
@@ -88,11 +95,22 @@ impl Session {
     }
 
     /// Renews in good time before `expires_ms` (wall time).
-    fn schedule_renewal(&mut self, expires_ms: Option<u64>) {
+    fn schedule_renewal(&mut self, expires_ms: Option<u64>, rng: &mut fastrand::Rng) {
         let Some(expires_ms) = expires_ms else { return };
         let left = Duration::from_millis(expires_ms.saturating_sub(wall_us() / 1000));
+        if left.is_zero() {
+            // The clocks differ, and every token looks like this.
+            return self.renew_later(rng);
+        }
+        self.renewal_backoff.reset();
         let lead = RENEWAL_LEAD.min(left / 2);
         self.renewal = Renewal::At(Instant::now() + (left - lead).max(RENEWAL_PAUSE));
+    }
+
+    /// Tries again for as long as the session lasts.
+    fn renew_later(&mut self, rng: &mut fastrand::Rng) {
+        let pause = RENEWAL_PAUSE + self.renewal_backoff.next(None, rng);
+        self.renewal = Renewal::At(Instant::now() + pause);
     }
 }
 
@@ -146,10 +164,13 @@ impl Task {
             self.user = Some(before);
             return Err(Ended { advice: Advice::Stop, close_code: None, reason, retry_after: None });
         }
+        // What it was refused for has passed: the next refusal is the first of another kind.
+        self.refused_token = None;
         let now = Instant::now();
         let limits = welcome.limits;
-        let mut session = Session { link, limits, heard_at: now, goodbye: None, renewal: Renewal::None };
-        session.schedule_renewal(welcome.expires_ms);
+        let (renewal, renewal_backoff) = (Renewal::None, Backoff::new(RENEWAL_PAUSE, RENEWAL_BACKOFF_MAX));
+        let mut session = Session { link, limits, heard_at: now, goodbye: None, renewal, renewal_backoff };
+        session.schedule_renewal(welcome.expires_ms, &mut self.rng);
         self.online = Some(limits);
         self.intake.connected(limits.window as usize, now);
         self.watching.i_am(&welcome.user);
@@ -210,19 +231,28 @@ impl Task {
     }
 
     fn renew(&mut self, session: &mut Session, token: Result<String, String>) {
-        match token {
+        let shown = match token {
             Ok(token) if self.token.as_ref() != Some(&token) => {
-                self.say(&ClientFrame::Token { token: token.clone() });
-                self.token = Some(token);
-                session.renewal = Renewal::None;
+                self.say(&ClientFrame::Token { token: token.clone() }).then_some(token)
             }
-            // The provider has no newer one yet; it is asked again until the session ends.
-            Ok(_) => session.renewal = Renewal::At(Instant::now() + RENEWAL_PAUSE),
+            // The provider has no newer one yet.
+            Ok(_) => None,
             Err(error) => {
                 tracing::warn!(%error, "no token to renew the session with");
-                session.renewal = Renewal::At(Instant::now() + RENEWAL_PAUSE);
+                None
             }
+        };
+        match shown {
+            Some(token) => session.renewal = Renewal::Shown(token),
+            None => session.renew_later(&mut self.rng),
         }
+    }
+
+    fn renewed(&mut self, session: &mut Session, frame: &TokenOkFrame) {
+        if let Renewal::Shown(token) = std::mem::replace(&mut session.renewal, Renewal::None) {
+            self.token = Some(token);
+        }
+        session.schedule_renewal(Some(frame.expires_ms), &mut self.rng);
     }
 
     fn hear(&mut self, session: &mut Session, frame: ServerFrame) -> Result<(), Ended> {
@@ -235,7 +265,7 @@ impl Task {
                 let newer = self.watching.newer(frame.users);
                 self.buffer.push(Event::Presence(newer));
             }
-            ServerFrame::TokenOk(frame) => session.schedule_renewal(Some(frame.expires_ms)),
+            ServerFrame::TokenOk(frame) => self.renewed(session, &frame),
             ServerFrame::Pong(frame) => {
                 if let Some(reply) = frame.n.and_then(|n| self.pings.remove(&n)) {
                     // A caller that stopped listening does not miss the answer.
@@ -244,6 +274,10 @@ impl Task {
             }
             ServerFrame::Error(frame) => {
                 let (code, reason, about) = (frame.code, frame.reason, frame.reference);
+                // What is wrong with a token may pass, as when it is not valid yet or came too soon.
+                if about.as_deref() == Some("token") && matches!(session.renewal, Renewal::Shown(_)) {
+                    session.renew_later(&mut self.rng);
+                }
                 self.buffer.push(Event::Refused { code, reason, about });
             }
             ServerFrame::Goodbye(frame) => session.goodbye = Some(frame),

@@ -75,12 +75,13 @@ pub(super) struct Task {
     pub(super) sends: Sends,
     pub(super) watching: Watching,
     pub(super) backoff: Backoff,
-    rng: fastrand::Rng,
+    pub(super) rng: fastrand::Rng,
     pub(super) status: (PresenceState, Option<String>),
     pub(super) user: Option<UserId>,
-    /// The token of the connection that is, or was last.
+    /// The token that holds for the connection that is, or the one shown last for one.
     pub(super) token: Option<String>,
-    refused_token: Option<String>,
+    /// With it the last connection was refused, and none was welcomed since.
+    pub(super) refused_token: Option<String>,
     pub(super) forgetting: bool,
     /// What the connection that is allows.
     pub(super) online: Option<WelcomeLimits>,
