@@ -20,8 +20,9 @@ use super::link::{Heard, Link};
 use super::options::Options;
 use super::reconnect::{Advice, advice, close_code_of_status};
 
-/// The largest frame a router may send. Its own limit for clients is far lower by default.
-const FRAME_BYTES_MAX: usize = 16 << 20;
+/// The largest frame that a router can be configured to relay. A lower bound here would meet a message above
+/// it again on every connection, and never get past it.
+const FRAME_BYTES_MAX: usize = 64 << 20;
 const READ_BUFFER_BYTES: usize = 16 << 10;
 
 /// How a connection, or the attempt at one, came to its end.
@@ -140,5 +141,21 @@ async fn welcome(link: &mut Link) -> Result<WelcomeFrame, Ended> {
                 Err(error) => return Err(Ended::trouble(format!("not a doorstep router: {error}"))),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn whatever_a_router_may_relay_can_be_read() {
+        let allowed = |bytes| {
+            let mut config = Config::default();
+            config.limits.frame_bytes = bytes;
+            config.check().is_ok()
+        };
+        assert!(allowed(FRAME_BYTES_MAX) && !allowed(FRAME_BYTES_MAX + 1));
     }
 }
