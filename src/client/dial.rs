@@ -54,6 +54,8 @@ impl Ended {
 pub(super) struct Dialled {
     pub(super) link: Link,
     pub(super) welcome: WelcomeFrame,
+    /// What `hello` said. The application may have said something else since.
+    pub(super) status: PresenceState,
 }
 
 /// The token that was used is returned in either case, so that a refused one is not tried again.
@@ -86,7 +88,7 @@ async fn connect(options: &Options, status: PresenceState, token: &mut Option<St
         window: options.window,
     })));
     let welcome = welcome(&mut link).await?;
-    Ok(Dialled { link, welcome })
+    Ok(Dialled { link, welcome, status })
 }
 
 async fn upgrade(url: &str) -> Result<Link, Ended> {

@@ -156,7 +156,7 @@ impl Task {
 
     /// Says again what has to hold on every connection.
     fn begin(&mut self, dialled: Dialled) -> Result<Session, Ended> {
-        let Dialled { link, welcome } = dialled;
+        let Dialled { link, welcome, status } = dialled;
         if let Some(before) = self.user.replace(welcome.user.clone())
             && before != welcome.user
         {
@@ -176,8 +176,9 @@ impl Task {
         self.watching.i_am(&welcome.user);
         let watched = self.watching.users();
         self.say_watch(&watched);
-        if let (state, Some(text)) = self.status.clone() {
-            self.say(&ClientFrame::Status { state, text: Some(text) });
+        let (state, text) = self.status.clone();
+        if text.is_some() || state != status {
+            self.say(&ClientFrame::Status { state, text });
         }
         if self.forgetting {
             self.say(&ClientFrame::Forget);

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use doorstep::client::{Client, Closed, Event, Options, TokenProvider};
 use doorstep::clock::wall_us;
+use doorstep::presence::PresenceState;
 use serde_json::json;
 
-use crate::script::{Peer, Server, connected, next, welcome};
+use crate::script::{Peer, Server, connected, next, user, welcome};
 
 /// Every call yields another token: t1, t2, …
 fn fresh_tokens() -> TokenProvider {
@@ -64,6 +65,21 @@ async fn a_refused_upgrade_is_understood() {
     server.refuse("403 Forbidden").await;
     let Event::Closed(Closed::Refused { close_code, .. }) = next(&mut events).await else { panic!("went on") };
     assert_eq!(close_code, 4403);
+}
+
+#[tokio::test]
+async fn a_status_said_while_it_connects_is_not_lost() {
+    let server = Server::start().await;
+    let (client, mut events) = server.client();
+    let mut peer = server.accept().await;
+    assert_eq!(peer.hello["status"], "online");
+    client.set_status(PresenceState::Busy, None).await.unwrap();
+    // Answered, so that the status before it is noted.
+    client.watch([user("bob")]).await.unwrap();
+    peer.say(welcome()).await;
+    connected(&mut events).await;
+    peer.hear_a("watch").await;
+    assert_eq!(peer.hear_a("status").await["state"], "busy");
 }
 
 #[tokio::test]
