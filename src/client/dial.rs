@@ -18,7 +18,7 @@ use crate::protocol::{CONNECT_PATH, SUBPROTOCOL};
 
 use super::link::{Heard, Link};
 use super::options::Options;
-use super::reconnect::{Advice, advice, close_code_of_status};
+use super::reconnect::{Advice, RETRY_AFTER_MAX, advice, close_code_of_status};
 
 /// The largest frame that a router can be configured to relay. A lower bound here would meet a message above
 /// it again on every connection, and never get past it.
@@ -123,11 +123,18 @@ fn refused_upgrade(error: WsError) -> Ended {
                 advice: advice(close_code),
                 close_code,
                 reason,
-                retry_after: retry_after.and_then(|text| text.parse().ok()).map(Duration::from_secs),
+                retry_after: retry_after.and_then(|text| text.parse().ok()).map(spread),
             }
         }
         _ => Ended::trouble(reason),
     }
+}
+
+/// Whole seconds, and the same to everybody: taken literally, all would come back at once. (A `goodbye` is
+/// spread by the router.)
+fn spread(retry_after_s: u64) -> Duration {
+    let wait = Duration::from_secs(retry_after_s.min(RETRY_AFTER_MAX.as_secs()));
+    wait + (wait / 2).max(Duration::from_secs(1)).mul_f64(fastrand::f64())
 }
 
 async fn welcome(link: &mut Link) -> Result<WelcomeFrame, Ended> {
@@ -148,6 +155,10 @@ async fn welcome(link: &mut Link) -> Result<WelcomeFrame, Ended> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use tokio_tungstenite::tungstenite::http::Response;
+
     use super::*;
     use crate::config::Config;
 
@@ -159,5 +170,19 @@ mod tests {
             config.check().is_ok()
         };
         assert!(allowed(FRAME_BYTES_MAX) && !allowed(FRAME_BYTES_MAX + 1));
+    }
+
+    #[test]
+    fn clients_that_are_told_the_same_second_come_back_apart() {
+        let told = |seconds: &str| {
+            let response = Response::builder().status(503).header(header::RETRY_AFTER, seconds).body(None).unwrap();
+            refused_upgrade(WsError::Http(Box::new(response))).retry_after
+        };
+        let waits: HashSet<Duration> = (0..50).map(|_| told("10").unwrap()).collect();
+        assert!(waits.len() > 40, "{waits:?}");
+        assert!(waits.iter().all(|wait| (Duration::from_secs(10)..=Duration::from_secs(15)).contains(wait)));
+        assert!((0..50).any(|_| told("0").unwrap() > Duration::from_millis(100)), "nor do they come back at once");
+        assert!(told(&u64::MAX.to_string()).unwrap() >= RETRY_AFTER_MAX);
+        assert_eq!(told("Fri, 31 Dec 1999 23:59:59 GMT"), None);
     }
 }
