@@ -1,9 +1,10 @@
 //! The application's hand: cheap to clone, every call a message to the task that owns the connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::ids::{Seq, UserId};
@@ -13,7 +14,7 @@ use crate::presence::PresenceState;
 use super::events::Events;
 use super::options::Options;
 use super::outgoing::{Accepted, Outgoing, SendError, SendFailure, fresh_id};
-use super::sends::SendRequest;
+use super::sends::{PENDING_BYTES_MAX, SendReply, SendRequest, cost};
 use super::task::{Channels, Control, Task};
 
 /// Calls that wait for the task.
@@ -46,6 +47,8 @@ pub enum CallError {
 pub struct Client {
     control: mpsc::Sender<Control>,
     requests: mpsc::Sender<SendRequest>,
+    /// For messages without a final answer.
+    room: Arc<Semaphore>,
     send_timeout: Duration,
 }
 
@@ -56,7 +59,8 @@ impl Client {
         let (requests, requests_end) = mpsc::channel(CALLS_MAX);
         let (done, done_end) = watch::channel(Seq::ZERO);
         let (events_end, events) = mpsc::channel(EVENTS_MAX);
-        let client = Self { control, requests, send_timeout: options.send_timeout };
+        let room = Arc::new(Semaphore::new(PENDING_BYTES_MAX));
+        let client = Self { control, requests, room, send_timeout: options.send_timeout };
         let channels = Channels { control: control_end, requests: requests_end, done: done_end, events: events_end };
         tokio::spawn(Task::new(options, channels).run());
         (client, Events::new(events, done))
@@ -87,17 +91,23 @@ impl Client {
         let timeout = message.timeout.unwrap_or(self.send_timeout);
         let deadline = Instant::now() + timeout.min(TIMEOUT_MAX);
         let (reply, answer) = oneshot::channel();
-        let request = SendRequest { message, deadline, reply };
-        let cause = match tokio::time::timeout_at(deadline, self.requests.send(request)).await {
+        let cause = match tokio::time::timeout_at(deadline, self.submit(message, deadline, reply)).await {
             Err(_) => SendFailure::TimedOut { last: None },
-            Ok(Err(_)) => SendFailure::Closed,
-            Ok(Ok(())) => match answer.await {
+            Ok(false) => SendFailure::Closed,
+            Ok(true) => match answer.await {
                 Ok(result) => return result,
                 // The task ended before it looked at the request.
                 Err(_) => SendFailure::Closed,
             },
         };
         Err(SendError { id, to, maybe_taken, cause })
+    }
+
+    /// False when there is no task to take it.
+    async fn submit(&self, message: Outgoing, deadline: Instant, reply: SendReply) -> bool {
+        let room = self.room.clone().acquire_many_owned(cost(&message)).await;
+        let Ok(_place) = room else { return false };
+        self.requests.send(SendRequest { message, deadline, reply, _place }).await.is_ok()
     }
 
     /// Sends something that only live sessions get, and only when they have room: typing, cursors.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::codes::Code;
@@ -18,10 +18,10 @@ use super::fitting::Unfit;
 use super::outgoing::{Accepted, Outgoing, SendError, SendFailure};
 use super::reconnect::Backoff;
 
-/// Messages that wait for their turn; more wait in their callers.
-const WAITING_MAX: usize = 1024;
-/// Bytes of bodies without a final answer, from which on callers wait; one body may go beyond.
-const PENDING_BYTES_MAX: usize = 16 << 20;
+/// Bytes that messages without a final answer may cost together; callers wait for room.
+pub(super) const PENDING_BYTES_MAX: usize = 16 << 20;
+/// What a message costs beside its body.
+const PENDING_BYTES: usize = 4 << 10;
 /// Back-off between repeats when the router names no time.
 const REPEAT_MIN: Duration = Duration::from_millis(100);
 const REPEAT_MAX: Duration = Duration::from_secs(5);
@@ -34,6 +34,15 @@ pub(super) struct SendRequest {
     pub(super) message: Outgoing,
     pub(super) deadline: Instant,
     pub(super) reply: SendReply,
+    /// Its share of [`PENDING_BYTES_MAX`]. Callers wait for it, and not the task: each caller knows its own
+    /// deadline, while a task that is full would not even look at whose time is over.
+    pub(super) _place: OwnedSemaphorePermit,
+}
+
+/// What a message needs of [`PENDING_BYTES_MAX`]; the largest need all of it.
+pub(super) fn cost(message: &Outgoing) -> u32 {
+    let cost = message.body.get().len().saturating_add(PENDING_BYTES).min(PENDING_BYTES_MAX);
+    u32::try_from(cost).unwrap_or(u32::MAX)
 }
 
 #[derive(Debug)]
@@ -55,7 +64,6 @@ pub(super) struct Sends {
     deadlines: BTreeSet<(Instant, u64)>,
     numbers: HashMap<(MessageId, UserId), u64>,
     next_number: u64,
-    body_bytes: usize,
     rng: fastrand::Rng,
 }
 
@@ -67,13 +75,8 @@ impl Sends {
             deadlines: BTreeSet::new(),
             numbers: HashMap::new(),
             next_number: 0,
-            body_bytes: 0,
             rng,
         }
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.waiting.len() < WAITING_MAX && self.body_bytes < PENDING_BYTES_MAX
     }
 
     pub(super) fn submit(&mut self, request: SendRequest, now: Instant) {
@@ -86,7 +89,6 @@ impl Sends {
         self.numbers.insert(key, number);
         self.deadlines.insert((request.deadline, number));
         self.waiting.insert(number);
-        self.body_bytes += request.message.body.get().len();
         let maybe_taken = request.message.retry;
         let backoff = Backoff::new(REPEAT_MIN, REPEAT_MAX);
         self.pending.insert(number, Pending { request, backoff, not_before: now, last: None, maybe_taken });
@@ -213,7 +215,6 @@ impl Sends {
         let message = &pending.request.message;
         self.numbers.remove(&(message.id.clone(), message.to.clone()));
         self.deadlines.remove(&(pending.request.deadline, number));
-        self.body_bytes -= message.body.get().len();
         // A rejection is an answer; any other end leaves what is in flight unanswered.
         let unanswered = in_flight && !matches!(result, Err(SendFailure::Rejected { .. }));
         answer(pending.request, result, pending.maybe_taken || unanswered);

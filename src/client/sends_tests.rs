@@ -1,5 +1,9 @@
 //! Repeats, order and outcomes of sends, under scripted answers and injected time.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
 use super::*;
 use crate::ids::Seq;
 
@@ -21,7 +25,8 @@ impl Bench {
         message.id = MessageId::new(id).unwrap();
         let (reply, answer) = oneshot::channel();
         let deadline = self.now + Duration::from_secs(30);
-        self.sends.submit(SendRequest { message, deadline, reply }, self.now);
+        let _place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        self.sends.submit(SendRequest { message, deadline, reply, _place }, self.now);
         self.replies.insert(id.to_owned(), answer);
     }
 

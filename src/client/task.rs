@@ -188,7 +188,7 @@ impl Task {
         let control = tokio::select! {
             output = work => return Turn::Work(output),
             control = channels.control.recv(), if self.has_handles => control,
-            Some(request) = channels.requests.recv(), if self.sends.has_room() => {
+            Some(request) = channels.requests.recv() => {
                 self.sends.submit(request, Instant::now());
                 return Turn::Local;
             }
