@@ -1,5 +1,6 @@
 //! The application's hand: cheap to clone, every call a message to the task that owns the connection.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,7 +128,7 @@ impl Client {
     /// When the client is closed, or would watch too many; then none of `users` is added.
     pub async fn watch(&self, users: impl IntoIterator<Item = UserId>) -> Result<(), CallError> {
         let (reply, room) = oneshot::channel();
-        self.call(Control::Watch(users.into_iter().collect(), reply)).await?;
+        self.call(Control::Watch(distinct(users), reply)).await?;
         match room.await {
             Ok(true) => Ok(()),
             Ok(false) => Err(CallError::TooMany),
@@ -138,7 +139,7 @@ impl Client {
     /// # Errors
     /// When the client is closed.
     pub async fn unwatch(&self, users: impl IntoIterator<Item = UserId>) -> Result<(), CallError> {
-        self.call(Control::Unwatch(users.into_iter().collect())).await
+        self.call(Control::Unwatch(distinct(users))).await
     }
 
     /// Says how available this session is, also on later connections.
@@ -184,4 +185,9 @@ impl Client {
     async fn call(&self, control: Control) -> Result<(), CallError> {
         self.control.send(control).await.map_err(|_| CallError::Closed)
     }
+}
+
+/// However often the application names them, what is said to the router is bounded.
+fn distinct(users: impl IntoIterator<Item = UserId>) -> Vec<UserId> {
+    users.into_iter().collect::<HashSet<_>>().into_iter().collect()
 }

@@ -58,6 +58,7 @@ mod link;
 mod options;
 mod outgoing;
 mod reconnect;
+mod said;
 mod sends;
 mod session;
 mod task;

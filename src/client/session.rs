@@ -29,8 +29,6 @@ use super::task::{Task, Turn};
 
 /// A session that lasted so long was a good one: the next back-off starts small again.
 const SETTLED: Duration = Duration::from_secs(10);
-/// Frames of control calls that wait for the socket, above which the router is taken for stuck.
-const SAID_MAX: usize = 1024;
 /// How long a polite end may take.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// How long before its end a token is renewed, at most.
@@ -127,7 +125,7 @@ impl Task {
             if now >= session.dead_at() {
                 break Some(Ended::trouble("the router fell silent"));
             }
-            if self.said.len() > SAID_MAX {
+            if self.said.is_too_much(session.limits.frame_bytes) {
                 break Some(Ended::trouble("the router does not read"));
             }
             let wake_at = self.fill(&mut session, now);
@@ -194,7 +192,7 @@ impl Task {
             session.link.push(client_frame(&ClientFrame::Ack { seq: seq.0 }));
         }
         while !session.link.is_full()
-            && let Some(frame) = self.said.pop_front()
+            && let Some(frame) = self.said.pop()
         {
             session.link.push(frame);
         }
@@ -321,7 +319,7 @@ impl Task {
         if let Some(seq) = self.intake.take_ack_now(Instant::now()) {
             session.link.push(client_frame(&ClientFrame::Ack { seq: seq.0 }));
         }
-        for frame in self.said.drain(..) {
+        while let Some(frame) = self.said.pop() {
             session.link.push(frame);
         }
         session.link.push_close();

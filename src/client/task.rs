@@ -4,7 +4,7 @@
 //! nobody else touches its state, so there is nothing to lock. Whatever it waits for (a socket, a
 //! token, a back-off), it goes on answering the application: all waiting is done in [`Task::turn`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -24,13 +24,12 @@ use super::fitting::{Unfit, kind, portions, send_text, text};
 use super::intake::Intake;
 use super::options::Options;
 use super::reconnect::{Advice, Backoff};
+use super::said::Said;
 use super::sends::{SendRequest, Sends};
 use super::watching::Watching;
 
 /// Pings without an answer; further ones fail.
 const PINGS_MAX: usize = 16;
-/// Frames of control calls that wait for the socket, above which ephemeral messages are dropped.
-const EPHEMERAL_SAID_MAX: usize = 256;
 
 /// What the application asks for, beside durable sends.
 #[derive(Debug)]
@@ -85,8 +84,8 @@ pub(super) struct Task {
     pub(super) forgetting: bool,
     /// What the connection that is allows.
     pub(super) online: Option<WelcomeLimits>,
-    /// Finished frames that wait for the socket of the connection that is; dropped with it.
-    pub(super) said: VecDeque<String>,
+    /// Dropped with the connection that is.
+    pub(super) said: Said,
     pub(super) pings: HashMap<u64, oneshot::Sender<()>>,
     next_ping: u64,
 }
@@ -108,7 +107,7 @@ impl Task {
             refused_token: None,
             forgetting: false,
             online: None,
-            said: VecDeque::new(),
+            said: Said::default(),
             pings: HashMap::new(),
             next_ping: 0,
             options,
@@ -225,7 +224,9 @@ impl Task {
                 let _told = reply.send(room);
             }
             Control::Unwatch(users) => {
-                self.watching.remove(&users);
+                let users = self.watching.remove(&users);
+                let Self { buffer, watching, .. } = self;
+                buffer.forget_presence(|user| !watching.minds(user));
                 for users in self.portions(&users) {
                     self.say(&ClientFrame::Unwatch { users });
                 }
@@ -256,12 +257,11 @@ impl Task {
     }
 
     fn say_ephemeral(&mut self, to: &UserId, body: &RawValue) {
-        let Some(limits) = self.online else { return };
+        let Some(limits) = self.online.filter(|_| self.said.has_room_for_an_ephemeral()) else { return };
         let name = to.as_str();
         let frame = SendFrame { id: None, to: name.into(), body, ttl_ms: None, retry: false, ephemeral: true };
         match send_text(frame, limits) {
-            Ok(text) if self.said.len() < EPHEMERAL_SAID_MAX => self.said.push_back(text),
-            Ok(_) => {}
+            Ok(text) => self.said.push(text),
             Err(unfit) => self.stays_here(unfit, name),
         }
     }
@@ -279,7 +279,7 @@ impl Task {
     pub(super) fn say(&mut self, frame: &ClientFrame<'_>) -> bool {
         let Some(limits) = self.online else { return true };
         match text(frame, limits) {
-            Ok(text) => self.said.push_back(text),
+            Ok(text) => self.said.push(text),
             Err(unfit) => {
                 self.stays_here(unfit, kind(frame));
                 return false;

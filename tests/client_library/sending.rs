@@ -165,6 +165,30 @@ async fn a_short_patience_is_kept_behind_any_number_of_long_ones() {
 }
 
 #[tokio::test]
+async fn ephemerals_that_nobody_reads_do_not_pile_up() {
+    let server = Server::start().await;
+    let (client, mut events) = server.client();
+    let mut peer = server.welcome_with(json!({"frame_bytes": 4 << 20, "body_bytes": 2 << 20})).await;
+    connected(&mut events).await;
+    let large = "x".repeat(1 << 20);
+    for _ in 0..100 {
+        client.send_ephemeral(&user("bob"), &large).await.unwrap();
+    }
+    let ping = tokio::spawn(async move { client.ping().await });
+    let mut sent = 0;
+    loop {
+        let frame = peer.hear().await;
+        if frame["type"] == "ping" {
+            break;
+        }
+        sent += 1;
+    }
+    // What the client holds, and what the sockets between do.
+    assert!((5..40).contains(&sent), "{sent} of 1 MiB each");
+    ping.abort();
+}
+
+#[tokio::test]
 async fn sends_stay_within_the_routers_limit_and_in_order() {
     let server = Server::start().await;
     let (client, mut events) = server.client();
