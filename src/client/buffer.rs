@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::ids::UserId;
 use crate::presence::PresenceInfo;
 
 use super::event::{Closed, Event};
@@ -84,6 +85,16 @@ impl EventBuffer {
         }
     }
 
+    /// Drops presence of users that nobody watches any more. Else whoever watches, unwatches and takes no
+    /// event could pile up any number of them.
+    pub(super) fn forget_presence(&mut self, unwanted: impl Fn(&UserId) -> bool) {
+        let before = self.presence.len();
+        self.presence.retain(|info| !unwanted(&info.user));
+        if self.presence.is_empty() && before > 0 {
+            self.slots.retain(|slot| matches!(slot, Slot::Event(_)));
+        }
+    }
+
     fn make_room(&mut self) {
         if self.others < OTHERS_MAX {
             return;
@@ -103,7 +114,7 @@ impl EventBuffer {
 mod tests {
     use super::*;
     use crate::client::event::{Ephemeral, Incoming};
-    use crate::ids::{MessageId, Seq, UserId};
+    use crate::ids::{MessageId, Seq};
     use crate::presence::PresenceState;
 
     fn user(name: &str) -> UserId {
@@ -141,6 +152,19 @@ mod tests {
         assert_eq!(messages, (0..300).collect::<Vec<_>>());
         assert!(others <= OTHERS_MAX);
         assert_eq!(last_presence, [presence("bob", 299), presence("carol", 299)]);
+    }
+
+    #[test]
+    fn presence_of_whom_nobody_watches_any_more_is_not_kept() {
+        let mut buffer = EventBuffer::default();
+        buffer.push(Event::Presence(vec![presence("bob", 1), presence("carol", 1)]));
+        buffer.forget_presence(|user| user.as_str() == "bob");
+        assert!(matches!(buffer.pop(), Some(Event::Presence(users)) if users == [presence("carol", 1)]));
+        buffer.push(Event::Presence(vec![presence("bob", 2)]));
+        buffer.forget_presence(|user| user.as_str() == "bob");
+        assert!(buffer.is_empty());
+        buffer.push(Event::Presence(vec![presence("bob", 3)]));
+        assert!(matches!(buffer.pop(), Some(Event::Presence(users)) if users == [presence("bob", 3)]));
     }
 
     #[test]

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, UrlError};
-use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::presence::PresenceState;
@@ -18,10 +19,12 @@ use crate::protocol::{CONNECT_PATH, SUBPROTOCOL};
 
 use super::link::{Heard, Link};
 use super::options::Options;
-use super::reconnect::{Advice, advice, close_code_of_status};
+use super::reconnect::{Advice, RETRY_AFTER_MAX, advice, close_code_of_status};
+use super::wire::Wire;
 
-/// The largest frame a router may send. Its own limit for clients is far lower by default.
-const FRAME_BYTES_MAX: usize = 16 << 20;
+/// The largest frame that a router can be configured to relay. A lower bound here would meet a message above
+/// it again on every connection, and never get past it.
+const FRAME_BYTES_MAX: usize = 64 << 20;
 const READ_BUFFER_BYTES: usize = 16 << 10;
 
 /// How a connection, or the attempt at one, came to its end.
@@ -53,6 +56,8 @@ impl Ended {
 pub(super) struct Dialled {
     pub(super) link: Link,
     pub(super) welcome: WelcomeFrame,
+    /// What `hello` said. The application may have said something else since.
+    pub(super) status: PresenceState,
 }
 
 /// The token that was used is returned in either case, so that a refused one is not tried again.
@@ -85,7 +90,7 @@ async fn connect(options: &Options, status: PresenceState, token: &mut Option<St
         window: options.window,
     })));
     let welcome = welcome(&mut link).await?;
-    Ok(Dialled { link, welcome })
+    Ok(Dialled { link, welcome, status })
 }
 
 async fn upgrade(url: &str) -> Result<Link, Ended> {
@@ -103,8 +108,18 @@ async fn upgrade(url: &str) -> Result<Link, Ended> {
         .write_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
-    let connected = tokio_tungstenite::connect_async_with_config(request, Some(config), true).await;
+    let wire = open(request.uri()).await.map_err(refused_upgrade)?;
+    let connected = tokio_tungstenite::client_async_with_config(request, wire, Some(config)).await;
     connected.map(|(socket, _)| Link::new(socket)).map_err(refused_upgrade)
+}
+
+async fn open(uri: &Uri) -> Result<Wire, WsError> {
+    let host = uri.host().ok_or(WsError::Url(UrlError::NoHostName))?;
+    // An address of version 6 stands in brackets there.
+    let host = host.trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
+    stream.set_nodelay(true)?;
+    Ok(Wire::new(stream))
 }
 
 fn refused_upgrade(error: WsError) -> Ended {
@@ -120,11 +135,18 @@ fn refused_upgrade(error: WsError) -> Ended {
                 advice: advice(close_code),
                 close_code,
                 reason,
-                retry_after: retry_after.and_then(|text| text.parse().ok()).map(Duration::from_secs),
+                retry_after: retry_after.and_then(|text| text.parse().ok()).map(spread),
             }
         }
         _ => Ended::trouble(reason),
     }
+}
+
+/// Whole seconds, and the same to everybody: taken literally, all would come back at once. (A `goodbye` is
+/// spread by the router.)
+fn spread(retry_after_s: u64) -> Duration {
+    let wait = Duration::from_secs(retry_after_s.min(RETRY_AFTER_MAX.as_secs()));
+    wait + (wait / 2).max(Duration::from_secs(1)).mul_f64(fastrand::f64())
 }
 
 async fn welcome(link: &mut Link) -> Result<WelcomeFrame, Ended> {
@@ -140,5 +162,39 @@ async fn welcome(link: &mut Link) -> Result<WelcomeFrame, Ended> {
                 Err(error) => return Err(Ended::trouble(format!("not a doorstep router: {error}"))),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use tokio_tungstenite::tungstenite::http::Response;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn whatever_a_router_may_relay_can_be_read() {
+        let allowed = |bytes| {
+            let mut config = Config::default();
+            config.limits.frame_bytes = bytes;
+            config.check().is_ok()
+        };
+        assert!(allowed(FRAME_BYTES_MAX) && !allowed(FRAME_BYTES_MAX + 1));
+    }
+
+    #[test]
+    fn clients_that_are_told_the_same_second_come_back_apart() {
+        let told = |seconds: &str| {
+            let response = Response::builder().status(503).header(header::RETRY_AFTER, seconds).body(None).unwrap();
+            refused_upgrade(WsError::Http(Box::new(response))).retry_after
+        };
+        let waits: HashSet<Duration> = (0..50).map(|_| told("10").unwrap()).collect();
+        assert!(waits.len() > 40, "{waits:?}");
+        assert!(waits.iter().all(|wait| (Duration::from_secs(10)..=Duration::from_secs(15)).contains(wait)));
+        assert!((0..50).any(|_| told("0").unwrap() > Duration::from_millis(100)), "nor do they come back at once");
+        assert!(told(&u64::MAX.to_string()).unwrap() >= RETRY_AFTER_MAX);
+        assert_eq!(told("Fri, 31 Dec 1999 23:59:59 GMT"), None);
     }
 }

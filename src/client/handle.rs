@@ -1,24 +1,30 @@
 //! The application's hand: cheap to clone, every call a message to the task that owns the connection.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::ids::{Seq, UserId};
+use crate::limits::STATUS_TEXT_CHARS_MAX;
 use crate::presence::PresenceState;
 
 use super::events::Events;
 use super::options::Options;
 use super::outgoing::{Accepted, Outgoing, SendError, SendFailure, fresh_id};
-use super::sends::SendRequest;
+use super::sends::{PENDING_BYTES_MAX, SendReply, SendRequest, cost};
 use super::task::{Channels, Control, Task};
 
 /// Calls that wait for the task.
 const CALLS_MAX: usize = 64;
 /// Events that are on their way to the application, beside those the task keeps in order.
 const EVENTS_MAX: usize = 32;
+
+/// A patience that no clock can hold is as good as this.
+const TIMEOUT_MAX: Duration = Duration::from_secs(1 << 30);
 
 /// Why a call other than a send failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +35,10 @@ pub enum CallError {
     NotConnected,
     #[error("more than {} users to watch", super::watching::WATCHED_MAX)]
     TooMany,
+    #[error("a status text has at most {STATUS_TEXT_CHARS_MAX} characters")]
+    TextTooLong,
+    #[error("a session that is here is not offline; it can be invisible")]
+    Offline,
     #[error("{0}")]
     Body(String),
 }
@@ -38,6 +48,8 @@ pub enum CallError {
 pub struct Client {
     control: mpsc::Sender<Control>,
     requests: mpsc::Sender<SendRequest>,
+    /// For messages without a final answer.
+    room: Arc<Semaphore>,
     send_timeout: Duration,
 }
 
@@ -48,7 +60,8 @@ impl Client {
         let (requests, requests_end) = mpsc::channel(CALLS_MAX);
         let (done, done_end) = watch::channel(Seq::ZERO);
         let (events_end, events) = mpsc::channel(EVENTS_MAX);
-        let client = Self { control, requests, send_timeout: options.send_timeout };
+        let room = Arc::new(Semaphore::new(PENDING_BYTES_MAX));
+        let client = Self { control, requests, room, send_timeout: options.send_timeout };
         let channels = Channels { control: control_end, requests: requests_end, done: done_end, events: events_end };
         tokio::spawn(Task::new(options, channels).run());
         (client, Events::new(events, done))
@@ -76,13 +89,13 @@ impl Client {
     /// As [`Self::send`].
     pub async fn send_message(&self, message: Outgoing) -> Result<Accepted, SendError> {
         let (id, to, maybe_taken) = (message.id.clone(), message.to.clone(), message.retry);
-        let deadline = Instant::now() + message.timeout.unwrap_or(self.send_timeout);
+        let timeout = message.timeout.unwrap_or(self.send_timeout);
+        let deadline = Instant::now() + timeout.min(TIMEOUT_MAX);
         let (reply, answer) = oneshot::channel();
-        let request = SendRequest { message, deadline, reply };
-        let cause = match tokio::time::timeout_at(deadline, self.requests.send(request)).await {
+        let cause = match tokio::time::timeout_at(deadline, self.submit(message, deadline, reply)).await {
             Err(_) => SendFailure::TimedOut { last: None },
-            Ok(Err(_)) => SendFailure::Closed,
-            Ok(Ok(())) => match answer.await {
+            Ok(false) => SendFailure::Closed,
+            Ok(true) => match answer.await {
                 Ok(result) => return result,
                 // The task ended before it looked at the request.
                 Err(_) => SendFailure::Closed,
@@ -91,10 +104,19 @@ impl Client {
         Err(SendError { id, to, maybe_taken, cause })
     }
 
+    /// False when there is no task to take it.
+    async fn submit(&self, message: Outgoing, deadline: Instant, reply: SendReply) -> bool {
+        let room = self.room.clone().acquire_many_owned(cost(&message)).await;
+        let Ok(_place) = room else { return false };
+        self.requests.send(SendRequest { message, deadline, reply, _place }).await.is_ok()
+    }
+
     /// Sends something that only live sessions get, and only when they have room: typing, cursors.
     ///
+    /// Nobody says whether it arrived; that the router would not take it is an [`super::Event::Refused`].
+    ///
     /// # Errors
-    /// When the client is closed or `body` is not JSON. Nobody says whether it arrived.
+    /// When the client is closed or `body` is not JSON.
     pub async fn send_ephemeral(&self, to: &UserId, body: &(impl Serialize + ?Sized)) -> Result<(), CallError> {
         let body = serde_json::value::to_raw_value(body).map_err(|error| CallError::Body(error.to_string()))?;
         self.call(Control::Ephemeral(to.clone(), body)).await
@@ -106,7 +128,7 @@ impl Client {
     /// When the client is closed, or would watch too many; then none of `users` is added.
     pub async fn watch(&self, users: impl IntoIterator<Item = UserId>) -> Result<(), CallError> {
         let (reply, room) = oneshot::channel();
-        self.call(Control::Watch(users.into_iter().collect(), reply)).await?;
+        self.call(Control::Watch(distinct(users), reply)).await?;
         match room.await {
             Ok(true) => Ok(()),
             Ok(false) => Err(CallError::TooMany),
@@ -117,14 +139,20 @@ impl Client {
     /// # Errors
     /// When the client is closed.
     pub async fn unwatch(&self, users: impl IntoIterator<Item = UserId>) -> Result<(), CallError> {
-        self.call(Control::Unwatch(users.into_iter().collect())).await
+        self.call(Control::Unwatch(distinct(users))).await
     }
 
     /// Says how available this session is, also on later connections.
     ///
     /// # Errors
-    /// When the client is closed.
+    /// When the client is closed, `state` is `Offline` or `text` is too long; then nothing changes.
     pub async fn set_status(&self, state: PresenceState, text: Option<&str>) -> Result<(), CallError> {
+        if state == PresenceState::Offline {
+            return Err(CallError::Offline);
+        }
+        if text.is_some_and(|text| text.chars().count() > STATUS_TEXT_CHARS_MAX) {
+            return Err(CallError::TextTooLong);
+        }
         self.call(Control::Status(state, text.map(str::to_owned))).await
     }
 
@@ -157,4 +185,9 @@ impl Client {
     async fn call(&self, control: Control) -> Result<(), CallError> {
         self.control.send(control).await.map_err(|_| CallError::Closed)
     }
+}
+
+/// However often the application names them, what is said to the router is bounded.
+fn distinct(users: impl IntoIterator<Item = UserId>) -> Vec<UserId> {
+    users.into_iter().collect::<HashSet<_>>().into_iter().collect()
 }

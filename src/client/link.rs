@@ -8,12 +8,14 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use futures::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::wire::Wire;
 
 /// What the other side did.
 #[derive(Debug)]
@@ -30,24 +32,27 @@ pub(super) enum Heard {
     },
 }
 
-/// Frames in the outbox from which on it calls itself full.
+/// Frames, and bytes of them, in the outbox from which on it calls itself full.
 const OUTBOX_FULL: usize = 64;
+const OUTBOX_BYTES_FULL: usize = 4 << 20;
 
 pub(super) struct Link {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Wire>,
     outbox: VecDeque<Message>,
+    outbox_bytes: usize,
     was_full: bool,
     /// Writing failed; what was sent before may still have an answer, so reading goes on to its end.
     write_error: Option<String>,
 }
 
 impl Link {
-    pub(super) fn new(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
-        Self { socket, outbox: VecDeque::new(), was_full: false, write_error: None }
+    pub(super) fn new(socket: WebSocketStream<Wire>) -> Self {
+        Self { socket, outbox: VecDeque::new(), outbox_bytes: 0, was_full: false, write_error: None }
     }
 
     /// Puts a frame into the outbox; it goes out during [`Self::next`].
     pub(super) fn push(&mut self, frame: String) {
+        self.outbox_bytes += frame.len();
         self.outbox.push_back(Message::text(frame));
         self.was_full |= self.is_full();
     }
@@ -59,7 +64,12 @@ impl Link {
 
     /// The socket does not keep up; [`Heard::Drained`] tells when it has caught up.
     pub(super) fn is_full(&self) -> bool {
-        self.outbox.len() >= OUTBOX_FULL
+        self.outbox.len() >= OUTBOX_FULL || self.outbox_bytes >= OUTBOX_BYTES_FULL
+    }
+
+    /// When anything came in last, part of a frame included.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.socket.get_ref().heard_at()
     }
 
     /// Writes what can be written and returns what comes in. Nothing is lost when it is cancelled.
@@ -72,6 +82,7 @@ impl Link {
             && let Poll::Ready(Err(error)) = self.poll_write(cx)
         {
             self.outbox.clear();
+            self.outbox_bytes = 0;
             self.write_error = Some(error.to_string());
         }
         if self.was_full && self.outbox.is_empty() {
@@ -94,6 +105,7 @@ impl Link {
         while !self.outbox.is_empty() {
             ready!(self.socket.poll_ready_unpin(cx))?;
             let Some(frame) = self.outbox.pop_front() else { break };
+            self.outbox_bytes = self.outbox_bytes.saturating_sub(frame.len());
             self.socket.start_send_unpin(frame)?;
         }
         self.socket.poll_flush_unpin(cx)

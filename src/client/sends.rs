@@ -7,20 +7,21 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use crate::codes::Code;
 use crate::ids::{MessageId, UserId};
 use crate::protocol::server_frames::{AcceptedFrame, RejectedFrame};
 
+use super::fitting::Unfit;
 use super::outgoing::{Accepted, Outgoing, SendError, SendFailure};
 use super::reconnect::Backoff;
 
-/// Messages that wait for their turn; more wait in their callers.
-const WAITING_MAX: usize = 1024;
-/// Bytes of bodies without a final answer, from which on callers wait; one body may go beyond.
-const PENDING_BYTES_MAX: usize = 16 << 20;
+/// Bytes that messages without a final answer may cost together; callers wait for room.
+pub(super) const PENDING_BYTES_MAX: usize = 16 << 20;
+/// What a message costs beside its body.
+const PENDING_BYTES: usize = 4 << 10;
 /// Back-off between repeats when the router names no time.
 const REPEAT_MIN: Duration = Duration::from_millis(100);
 const REPEAT_MAX: Duration = Duration::from_secs(5);
@@ -33,6 +34,15 @@ pub(super) struct SendRequest {
     pub(super) message: Outgoing,
     pub(super) deadline: Instant,
     pub(super) reply: SendReply,
+    /// Its share of [`PENDING_BYTES_MAX`]. Callers wait for it, and not the task: each caller knows its own
+    /// deadline, while a task that is full would not even look at whose time is over.
+    pub(super) _place: OwnedSemaphorePermit,
+}
+
+/// What a message needs of [`PENDING_BYTES_MAX`]; the largest need all of it.
+pub(super) fn cost(message: &Outgoing) -> u32 {
+    let cost = message.body.get().len().saturating_add(PENDING_BYTES).min(PENDING_BYTES_MAX);
+    u32::try_from(cost).unwrap_or(u32::MAX)
 }
 
 #[derive(Debug)]
@@ -54,7 +64,6 @@ pub(super) struct Sends {
     deadlines: BTreeSet<(Instant, u64)>,
     numbers: HashMap<(MessageId, UserId), u64>,
     next_number: u64,
-    body_bytes: usize,
     rng: fastrand::Rng,
 }
 
@@ -66,13 +75,8 @@ impl Sends {
             deadlines: BTreeSet::new(),
             numbers: HashMap::new(),
             next_number: 0,
-            body_bytes: 0,
             rng,
         }
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.waiting.len() < WAITING_MAX && self.body_bytes < PENDING_BYTES_MAX
     }
 
     pub(super) fn submit(&mut self, request: SendRequest, now: Instant) {
@@ -85,15 +89,19 @@ impl Sends {
         self.numbers.insert(key, number);
         self.deadlines.insert((request.deadline, number));
         self.waiting.insert(number);
-        self.body_bytes += request.message.body.get().len();
         let maybe_taken = request.message.retry;
         let backoff = Backoff::new(REPEAT_MIN, REPEAT_MAX);
         self.pending.insert(number, Pending { request, backoff, not_before: now, last: None, maybe_taken });
     }
 
     /// Passes every message that may go out now to `write`, oldest first, until `flight_max` are
-    /// unanswered. A message that does not fit the connection (`write` says false) is answered.
-    pub(super) fn write_due(&mut self, now: Instant, flight_max: usize, mut write: impl FnMut(&Outgoing) -> bool) {
+    /// unanswered. A message that does not fit the connection is answered.
+    pub(super) fn write_due(
+        &mut self,
+        now: Instant,
+        flight_max: usize,
+        mut write: impl FnMut(&Outgoing) -> Result<(), Unfit>,
+    ) {
         let mut room = flight_max.saturating_sub(self.in_flight());
         let mut held: HashSet<UserId> = HashSet::new();
         let mut due = Vec::new();
@@ -114,15 +122,17 @@ impl Sends {
         }
     }
 
-    fn write_one(&mut self, number: u64, write: &mut impl FnMut(&Outgoing) -> bool) {
+    fn write_one(&mut self, number: u64, write: &mut impl FnMut(&Outgoing) -> Result<(), Unfit>) {
         let Some(pending) = self.pending.get_mut(&number) else { return };
-        if write(&pending.request.message) {
-            // Whatever goes out after this is a repeat.
-            pending.request.message.retry = true;
-            self.waiting.remove(&number);
-        } else {
-            let reason = "larger than a frame of this router may be".to_owned();
-            self.finish(number, Err(SendFailure::Rejected { code: Code::TooLarge, reason }));
+        match write(&pending.request.message) {
+            Ok(()) => {
+                // Whatever goes out after this is a repeat.
+                pending.request.message.retry = true;
+                self.waiting.remove(&number);
+            }
+            Err(Unfit { code, reason }) => {
+                self.finish(number, Err(SendFailure::Rejected { code, reason: reason.to_owned() }));
+            }
         }
     }
 
@@ -186,8 +196,12 @@ impl Sends {
         if !online || self.in_flight() >= flight_max {
             return deadline;
         }
+        // Behind the first to a recipient the others wait, however long their own time has come: counted in,
+        // they would keep waking the task for nothing.
+        let mut held: HashSet<&UserId> = HashSet::new();
         let waiting = self.waiting.iter().filter_map(|number| self.pending.get(number));
-        waiting.map(|pending| pending.not_before).chain(deadline).min()
+        let first = waiting.filter(|pending| held.insert(&pending.request.message.to));
+        first.map(|pending| pending.not_before).chain(deadline).min()
     }
 
     /// The client ends: every call gets its answer.
@@ -208,7 +222,6 @@ impl Sends {
         let message = &pending.request.message;
         self.numbers.remove(&(message.id.clone(), message.to.clone()));
         self.deadlines.remove(&(pending.request.deadline, number));
-        self.body_bytes -= message.body.get().len();
         // A rejection is an answer; any other end leaves what is in flight unanswered.
         let unanswered = in_flight && !matches!(result, Err(SendFailure::Rejected { .. }));
         answer(pending.request, result, pending.maybe_taken || unanswered);

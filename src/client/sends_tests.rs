@@ -1,5 +1,9 @@
 //! Repeats, order and outcomes of sends, under scripted answers and injected time.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
 use super::*;
 use crate::ids::Seq;
 
@@ -21,7 +25,8 @@ impl Bench {
         message.id = MessageId::new(id).unwrap();
         let (reply, answer) = oneshot::channel();
         let deadline = self.now + Duration::from_secs(30);
-        self.sends.submit(SendRequest { message, deadline, reply }, self.now);
+        let _place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        self.sends.submit(SendRequest { message, deadline, reply, _place }, self.now);
         self.replies.insert(id.to_owned(), answer);
     }
 
@@ -30,7 +35,7 @@ impl Bench {
         let mut written = Vec::new();
         self.sends.write_due(self.now, FLIGHT_MAX, |message| {
             written.push(format!("{}{}", message.id, if message.retry { "*" } else { "" }));
-            true
+            Ok(())
         });
         written
     }
@@ -97,10 +102,12 @@ fn nothing_overtakes_a_waiting_repeat_to_the_same_recipient() {
     assert_eq!(bench.written(), ["a", "b"]);
     bench.reject("b", "bob", Code::RateLimited, Some(100));
     bench.reject("a", "bob", Code::RateLimited, Some(500));
+    let due = bench.now + Duration::from_millis(500);
     bench.submit("c", "bob");
     bench.submit("d", "carol");
     bench.now += Duration::from_millis(200);
     assert_eq!(bench.written(), ["d"], "another recipient need not wait");
+    assert_eq!(bench.sends.wake_at(true, FLIGHT_MAX), Some(due), "until then there is nothing to do for b and c");
     bench.now += Duration::from_millis(300);
     assert_eq!(bench.written(), ["a*", "b*", "c"]);
 }
@@ -137,7 +144,7 @@ fn the_outcome_says_whether_it_may_have_been_taken() {
     for id in ["refused", "unknown", "in-flight", "never-out"] {
         bench.submit(id, id);
     }
-    bench.sends.write_due(bench.now, 3, |_| true);
+    bench.sends.write_due(bench.now, 3, |_| Ok(()));
     bench.reject("refused", "refused", Code::QueueFull, Some(60_000));
     bench.reject("unknown", "unknown", Code::UnknownOutcome, Some(60_000));
     bench.now += Duration::from_secs(30);
@@ -168,7 +175,9 @@ fn the_end_answers_every_call() {
     bench.written();
     bench.submit("waiting", "bob");
     bench.submit("too-large", "carol");
-    bench.sends.write_due(bench.now, FLIGHT_MAX, |message| message.to.as_str() != "carol");
+    let unfit = Unfit { code: Code::TooLarge, reason: "no" };
+    let fits = |message: &Outgoing| if message.to.as_str() == "carol" { Err(unfit) } else { Ok(()) };
+    bench.sends.write_due(bench.now, FLIGHT_MAX, fits);
     assert!(matches!(bench.failure("too-large"), (SendFailure::Rejected { code: Code::TooLarge, .. }, false)));
     bench.sends.close();
     assert_eq!(bench.failure("out"), (SendFailure::Closed, true));

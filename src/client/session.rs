@@ -13,41 +13,46 @@ use crate::clock::wall_us;
 use crate::ids::Seq;
 use crate::protocol::client_encode::client_frame;
 use crate::protocol::frames::{ClientFrame, SendFrame};
-use crate::protocol::server_frames::{GoodbyeFrame, MessageFrame, RejectedFrame, ServerFrame, WelcomeLimits};
+use crate::protocol::server_frames::{
+    GoodbyeFrame, MessageFrame, RejectedFrame, ServerFrame, TokenOkFrame, WelcomeLimits,
+};
 
 use super::dial::{Dialled, Ended};
 use super::event::{Ephemeral, Event, Incoming};
+use super::fitting::{Unfit, send_text};
 use super::intake::Admission;
 use super::link::{Heard, Link};
 use super::options::TokenProvider;
 use super::outgoing::Outgoing;
-use super::reconnect::Advice;
+use super::reconnect::{Advice, Backoff};
 use super::task::{Task, Turn};
 
 /// A session that lasted so long was a good one: the next back-off starts small again.
 const SETTLED: Duration = Duration::from_secs(10);
-/// Frames of control calls that wait for the socket, above which the router is taken for stuck.
-const SAID_MAX: usize = 1024;
 /// How long a polite end may take.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// How long before its end a token is renewed, at most.
 const RENEWAL_LEAD: Duration = Duration::from_secs(60);
 /// Between attempts at a new token, at least.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
+/// What attempts in vain add to the pause, at most: a provider that is down has many clients.
+const RENEWAL_BACKOFF_MAX: Duration = Duration::from_secs(15);
 
 /// What belongs to one connection and ends with it.
 struct Session {
     link: Link,
     limits: WelcomeLimits,
-    heard_at: Instant,
     goodbye: Option<GoodbyeFrame>,
     renewal: Renewal,
+    renewal_backoff: Backoff,
 }
 
 enum Renewal {
     None,
     At(Instant),
     Asking(BoxFuture<'static, Result<String, String>>),
+    /// The router has not said yet whether this token holds.
+    Shown(String),
 }
 
 enum News {
@@ -62,7 +67,7 @@ impl Session {
         let Self { link, renewal, .. } = self;
         let renewed = async {
             match renewal {
-                Renewal::None => std::future::pending().await,
+                Renewal::None | Renewal::Shown(_) => std::future::pending().await,
                 Renewal::At(at) => {
                     tokio::time::sleep_until(*at).await;
                     News::RenewalDue
@@ -78,7 +83,7 @@ impl Session {
 
     /// The server pings an idle session every heartbeat, so this much silence means that it is gone.
     fn dead_at(&self) -> Instant {
-        self.heard_at + Duration::from_millis(self.limits.heartbeat_ms.max(500)) * 2
+        self.link.heard_at() + Duration::from_millis(self.limits.heartbeat_ms.max(500)) * 2
     }
 
     fn flight_max(&self) -> usize {
@@ -87,11 +92,22 @@ impl Session {
     }
 
     /// Renews in good time before `expires_ms` (wall time).
-    fn schedule_renewal(&mut self, expires_ms: Option<u64>) {
+    fn schedule_renewal(&mut self, expires_ms: Option<u64>, rng: &mut fastrand::Rng) {
         let Some(expires_ms) = expires_ms else { return };
         let left = Duration::from_millis(expires_ms.saturating_sub(wall_us() / 1000));
+        if left.is_zero() {
+            // The clocks differ, and every token looks like this.
+            return self.renew_later(rng);
+        }
+        self.renewal_backoff.reset();
         let lead = RENEWAL_LEAD.min(left / 2);
         self.renewal = Renewal::At(Instant::now() + (left - lead).max(RENEWAL_PAUSE));
+    }
+
+    /// Tries again for as long as the session lasts.
+    fn renew_later(&mut self, rng: &mut fastrand::Rng) {
+        let pause = RENEWAL_PAUSE + self.renewal_backoff.next(None, rng);
+        self.renewal = Renewal::At(Instant::now() + pause);
     }
 }
 
@@ -108,7 +124,7 @@ impl Task {
             if now >= session.dead_at() {
                 break Some(Ended::trouble("the router fell silent"));
             }
-            if self.said.len() > SAID_MAX {
+            if self.said.is_too_much(session.limits.frame_bytes) {
                 break Some(Ended::trouble("the router does not read"));
             }
             let wake_at = self.fill(&mut session, now);
@@ -128,7 +144,7 @@ impl Task {
         if began.elapsed() >= SETTLED {
             self.backoff.reset();
         }
-        self.online = false;
+        self.online = None;
         self.said.clear();
         self.pings.clear();
         self.sends.disconnected(Instant::now());
@@ -137,7 +153,7 @@ impl Task {
 
     /// Says again what has to hold on every connection.
     fn begin(&mut self, dialled: Dialled) -> Result<Session, Ended> {
-        let Dialled { link, welcome } = dialled;
+        let Dialled { link, welcome, status } = dialled;
         if let Some(before) = self.user.replace(welcome.user.clone())
             && before != welcome.user
         {
@@ -145,17 +161,21 @@ impl Task {
             self.user = Some(before);
             return Err(Ended { advice: Advice::Stop, close_code: None, reason, retry_after: None });
         }
+        // What it was refused for has passed: the next refusal is the first of another kind.
+        self.refused_token = None;
         let now = Instant::now();
         let limits = welcome.limits;
-        let mut session = Session { link, limits, heard_at: now, goodbye: None, renewal: Renewal::None };
-        session.schedule_renewal(welcome.expires_ms);
-        self.online = true;
+        let (renewal, renewal_backoff) = (Renewal::None, Backoff::new(RENEWAL_PAUSE, RENEWAL_BACKOFF_MAX));
+        let mut session = Session { link, limits, goodbye: None, renewal, renewal_backoff };
+        session.schedule_renewal(welcome.expires_ms, &mut self.rng);
+        self.online = Some(limits);
         self.intake.connected(limits.window as usize, now);
         self.watching.i_am(&welcome.user);
         let watched = self.watching.users();
         self.say_watch(&watched);
-        if let (state, Some(text)) = self.status.clone() {
-            self.say(&ClientFrame::Status { state, text: Some(text) });
+        let (state, text) = self.status.clone();
+        if text.is_some() || state != status {
+            self.say(&ClientFrame::Status { state, text });
         }
         if self.forgetting {
             self.say(&ClientFrame::Forget);
@@ -171,7 +191,7 @@ impl Task {
             session.link.push(client_frame(&ClientFrame::Ack { seq: seq.0 }));
         }
         while !session.link.is_full()
-            && let Some(frame) = self.said.pop_front()
+            && let Some(frame) = self.said.pop()
         {
             session.link.push(frame);
         }
@@ -192,36 +212,41 @@ impl Task {
             News::Heard(Heard::End { close_code, reason }) => {
                 return Err(Ended::closed(close_code, reason, session.goodbye.take()));
             }
-            News::Heard(Heard::Drained) => {}
-            News::Heard(Heard::Sign) => session.heard_at = Instant::now(),
-            News::Heard(Heard::Text(text)) => {
-                session.heard_at = Instant::now();
-                match ServerFrame::from_text(&text) {
-                    Ok(frame) => return self.hear(session, frame),
-                    Err(error) if may_be_a_message(&text) => {
-                        return Err(Ended::trouble(format!("unreadable message: {error}")));
-                    }
-                    Err(error) => tracing::warn!(%error, "unreadable frame ignored"),
+            News::Heard(Heard::Drained | Heard::Sign) => {}
+            News::Heard(Heard::Text(text)) => match ServerFrame::from_text(&text) {
+                Ok(frame) => return self.hear(session, frame),
+                Err(error) if may_be_a_message(&text) => {
+                    return Err(Ended::trouble(format!("unreadable message: {error}")));
                 }
-            }
+                Err(error) => tracing::warn!(%error, "unreadable frame ignored"),
+            },
         }
         Ok(())
     }
 
     fn renew(&mut self, session: &mut Session, token: Result<String, String>) {
-        match token {
+        let shown = match token {
             Ok(token) if self.token.as_ref() != Some(&token) => {
-                self.say(&ClientFrame::Token { token: token.clone() });
-                self.token = Some(token);
-                session.renewal = Renewal::None;
+                self.say(&ClientFrame::Token { token: token.clone() }).then_some(token)
             }
-            // The provider has no newer one yet; it is asked again until the session ends.
-            Ok(_) => session.renewal = Renewal::At(Instant::now() + RENEWAL_PAUSE),
+            // The provider has no newer one yet.
+            Ok(_) => None,
             Err(error) => {
                 tracing::warn!(%error, "no token to renew the session with");
-                session.renewal = Renewal::At(Instant::now() + RENEWAL_PAUSE);
+                None
             }
+        };
+        match shown {
+            Some(token) => session.renewal = Renewal::Shown(token),
+            None => session.renew_later(&mut self.rng),
         }
+    }
+
+    fn renewed(&mut self, session: &mut Session, frame: &TokenOkFrame) {
+        if let Renewal::Shown(token) = std::mem::replace(&mut session.renewal, Renewal::None) {
+            self.token = Some(token);
+        }
+        session.schedule_renewal(Some(frame.expires_ms), &mut self.rng);
     }
 
     fn hear(&mut self, session: &mut Session, frame: ServerFrame) -> Result<(), Ended> {
@@ -234,7 +259,7 @@ impl Task {
                 let newer = self.watching.newer(frame.users);
                 self.buffer.push(Event::Presence(newer));
             }
-            ServerFrame::TokenOk(frame) => session.schedule_renewal(Some(frame.expires_ms)),
+            ServerFrame::TokenOk(frame) => self.renewed(session, &frame),
             ServerFrame::Pong(frame) => {
                 if let Some(reply) = frame.n.and_then(|n| self.pings.remove(&n)) {
                     // A caller that stopped listening does not miss the answer.
@@ -243,6 +268,10 @@ impl Task {
             }
             ServerFrame::Error(frame) => {
                 let (code, reason, about) = (frame.code, frame.reason, frame.reference);
+                // What is wrong with a token may pass, as when it is not valid yet or came too soon.
+                if about.as_deref() == Some("token") && matches!(session.renewal, Renewal::Shown(_)) {
+                    session.renew_later(&mut self.rng);
+                }
                 self.buffer.push(Event::Refused { code, reason, about });
             }
             ServerFrame::Goodbye(frame) => session.goodbye = Some(frame),
@@ -289,7 +318,7 @@ impl Task {
         if let Some(seq) = self.intake.take_ack_now(Instant::now()) {
             session.link.push(client_frame(&ClientFrame::Ack { seq: seq.0 }));
         }
-        for frame in self.said.drain(..) {
+        while let Some(frame) = self.said.pop() {
             session.link.push(frame);
         }
         session.link.push_close();
@@ -312,22 +341,23 @@ impl Task {
     }
 }
 
-/// False when it does not fit: a frame above the limit would end the session, and every later one
-/// that repeats it.
-fn write_send(link: &mut Link, limits: WelcomeLimits, message: &Outgoing) -> bool {
-    let frame = client_frame(&ClientFrame::Send(SendFrame {
+fn write_send(link: &mut Link, limits: WelcomeLimits, message: &Outgoing) -> Result<(), Unfit> {
+    let frame = SendFrame {
         id: Some(message.id.as_str().into()),
         to: message.to.as_str().into(),
         body: &message.body,
-        ttl_ms: message.ttl.map(|ttl| ttl.as_millis() as u64),
+        ttl_ms: message.ttl.map(ttl_ms),
         retry: message.retry,
         ephemeral: false,
-    }));
-    let fits = frame.len() as u64 <= limits.frame_bytes && message.body.get().len() as u64 <= limits.body_bytes;
-    if fits {
-        link.push(frame);
-    }
-    fits
+    };
+    link.push(send_text(frame, limits)?);
+    Ok(())
+}
+
+/// A time that the protocol cannot say becomes the nearest one that it can: the router would count
+/// anything else as malformed.
+fn ttl_ms(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, Seq::MAX.0)
 }
 
 /// Whether skipping this frame could skip a message, which a later ack would then cover.

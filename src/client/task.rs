@@ -4,7 +4,7 @@
 //! nobody else touches its state, so there is nothing to lock. Whatever it waits for (a socket, a
 //! token, a back-off), it goes on answering the application: all waiting is done in [`Task::turn`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -13,24 +13,23 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::ids::{Seq, UserId};
-use crate::limits::WATCH_USERS_MAX;
 use crate::presence::PresenceState;
-use crate::protocol::client_encode::client_frame;
 use crate::protocol::frames::{ClientFrame, SendFrame};
+use crate::protocol::server_frames::WelcomeLimits;
 
 use super::buffer::EventBuffer;
 use super::dial::{DialOutcome, Ended, dial};
 use super::event::{Closed, Event};
+use super::fitting::{Unfit, kind, portions, send_text, text};
 use super::intake::Intake;
 use super::options::Options;
 use super::reconnect::{Advice, Backoff};
+use super::said::Said;
 use super::sends::{SendRequest, Sends};
 use super::watching::Watching;
 
 /// Pings without an answer; further ones fail.
 const PINGS_MAX: usize = 16;
-/// Frames of control calls that wait for the socket, above which ephemeral messages are dropped.
-const EPHEMERAL_SAID_MAX: usize = 256;
 
 /// What the application asks for, beside durable sends.
 #[derive(Debug)]
@@ -75,16 +74,18 @@ pub(super) struct Task {
     pub(super) sends: Sends,
     pub(super) watching: Watching,
     pub(super) backoff: Backoff,
-    rng: fastrand::Rng,
+    pub(super) rng: fastrand::Rng,
     pub(super) status: (PresenceState, Option<String>),
     pub(super) user: Option<UserId>,
-    /// The token of the connection that is, or was last.
+    /// The token that holds for the connection that is, or the one shown last for one.
     pub(super) token: Option<String>,
-    refused_token: Option<String>,
+    /// With it the last connection was refused, and none was welcomed since.
+    pub(super) refused_token: Option<String>,
     pub(super) forgetting: bool,
-    pub(super) online: bool,
-    /// Finished frames that wait for the socket of the connection that is; dropped with it.
-    pub(super) said: VecDeque<String>,
+    /// What the connection that is allows.
+    pub(super) online: Option<WelcomeLimits>,
+    /// Dropped with the connection that is.
+    pub(super) said: Said,
     pub(super) pings: HashMap<u64, oneshot::Sender<()>>,
     next_ping: u64,
 }
@@ -105,8 +106,8 @@ impl Task {
             token: None,
             refused_token: None,
             forgetting: false,
-            online: false,
-            said: VecDeque::new(),
+            online: None,
+            said: Said::default(),
             pings: HashMap::new(),
             next_ping: 0,
             options,
@@ -186,7 +187,7 @@ impl Task {
         let control = tokio::select! {
             output = work => return Turn::Work(output),
             control = channels.control.recv(), if self.has_handles => control,
-            Some(request) = channels.requests.recv(), if self.sends.has_room() => {
+            Some(request) = channels.requests.recv() => {
                 self.sends.submit(request, Instant::now());
                 return Turn::Local;
             }
@@ -223,9 +224,11 @@ impl Task {
                 let _told = reply.send(room);
             }
             Control::Unwatch(users) => {
-                self.watching.remove(&users);
-                for users in users.chunks(WATCH_USERS_MAX) {
-                    self.say(&ClientFrame::Unwatch { users: users.iter().map(ToString::to_string).collect() });
+                let users = self.watching.remove(&users);
+                let Self { buffer, watching, .. } = self;
+                buffer.forget_presence(|user| !watching.minds(user));
+                for users in self.portions(&users) {
+                    self.say(&ClientFrame::Unwatch { users });
                 }
             }
             Control::Status(state, text) => {
@@ -243,21 +246,28 @@ impl Task {
     }
 
     pub(super) fn say_watch(&mut self, users: &[UserId]) {
-        for users in users.chunks(WATCH_USERS_MAX) {
-            self.say(&ClientFrame::Watch { users: users.iter().map(ToString::to_string).collect() });
+        for users in self.portions(users) {
+            self.say(&ClientFrame::Watch { users });
         }
     }
 
+    /// Without a connection there is nobody to say them to.
+    fn portions(&self, users: &[UserId]) -> Vec<Vec<String>> {
+        self.online.map_or_else(Vec::new, |limits| portions(users, limits.frame_bytes))
+    }
+
     fn say_ephemeral(&mut self, to: &UserId, body: &RawValue) {
-        if self.said.len() < EPHEMERAL_SAID_MAX {
-            let to = to.as_str().into();
-            let frame = SendFrame { id: None, to, body, ttl_ms: None, retry: false, ephemeral: true };
-            self.say(&ClientFrame::Send(frame));
+        let Some(limits) = self.online.filter(|_| self.said.has_room_for_an_ephemeral()) else { return };
+        let name = to.as_str();
+        let frame = SendFrame { id: None, to: name.into(), body, ttl_ms: None, retry: false, ephemeral: true };
+        match send_text(frame, limits) {
+            Ok(text) => self.said.push(text),
+            Err(unfit) => self.stays_here(unfit, name),
         }
     }
 
     fn ping(&mut self, reply: oneshot::Sender<()>) {
-        if self.online && self.pings.len() < PINGS_MAX {
+        if self.online.is_some() && self.pings.len() < PINGS_MAX {
             self.next_ping += 1;
             self.pings.insert(self.next_ping, reply);
             self.say(&ClientFrame::Ping { n: Some(self.next_ping) });
@@ -265,11 +275,21 @@ impl Task {
     }
 
     /// Says it on the connection that is. Without one there is nothing to do: what matters is said
-    /// again at the start of the next.
-    pub(super) fn say(&mut self, frame: &ClientFrame<'_>) {
-        if self.online {
-            self.said.push_back(client_frame(frame));
+    /// again at the start of the next. False when it is nothing that can be said to this router.
+    pub(super) fn say(&mut self, frame: &ClientFrame<'_>) -> bool {
+        let Some(limits) = self.online else { return true };
+        match text(frame, limits) {
+            Ok(text) => self.said.push(text),
+            Err(unfit) => {
+                self.stays_here(unfit, kind(frame));
+                return false;
+            }
         }
+        true
+    }
+
+    fn stays_here(&mut self, Unfit { code, reason }: Unfit, about: &str) {
+        self.buffer.push(Event::Refused { code, reason: reason.to_owned(), about: Some(about.to_owned()) });
     }
 
     /// Up to where the application is done, changes not yet noticed included.

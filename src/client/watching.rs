@@ -31,10 +31,14 @@ impl Watching {
         true
     }
 
-    pub(super) fn remove(&mut self, users: &[UserId]) {
-        for user in users {
-            self.versions.remove(user);
-        }
+    /// Returns those of `users` who were watched.
+    pub(super) fn remove(&mut self, users: &[UserId]) -> Vec<UserId> {
+        users.iter().filter(|user| self.versions.remove(*user).is_some()).cloned().collect()
+    }
+
+    /// Whether presence of `user` is wanted.
+    pub(super) fn minds(&self, user: &UserId) -> bool {
+        self.versions.contains_key(user) || self.own.as_ref().is_some_and(|(own, _)| own == user)
     }
 
     pub(super) fn users(&self) -> Vec<UserId> {
@@ -95,7 +99,7 @@ mod tests {
         let mut watching = Watching::default();
         watching.add(&[user("bob")]);
         watching.newer(vec![info("bob", 5)]);
-        watching.remove(&[user("bob")]);
+        assert_eq!(watching.remove(&[user("bob"), user("bob"), user("dave")]), [user("bob")]);
         assert!(watching.newer(vec![info("bob", 6)]).is_empty());
         watching.add(&[user("bob")]);
         assert_eq!(watching.newer(vec![info("bob", 5)]), [info("bob", 5)]);

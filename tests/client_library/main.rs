@@ -10,6 +10,7 @@
 )]
 
 mod closing;
+mod mistakes;
 mod receiving;
 mod reconnecting;
 mod script;

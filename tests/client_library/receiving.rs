@@ -186,6 +186,21 @@ async fn a_router_that_breaks_the_window_is_left_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn a_message_far_above_the_usual_limits_comes_in() {
+    let server = Server::start().await;
+    let (_client, mut events) = server.client();
+    let mut peer = server.welcome().await;
+    connected(&mut events).await;
+    let body = "x".repeat(17 << 20);
+    let bytes = body.len() + 2;
+    peer.say(json!({"type": "message", "seq": 1, "id": "a", "from": "bob", "body": body, "ts_ms": 1})).await;
+    match next(&mut events).await {
+        Event::Message(message) => assert_eq!(message.body.get().len(), bytes),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn ephemerals_are_sent_and_heard_and_their_refusal_is_told() {
     let server = Server::start().await;
     let (client, mut events) = server.client();

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use doorstep::client::{Client, Closed, Event, Options, TokenProvider};
 use doorstep::clock::wall_us;
+use doorstep::presence::PresenceState;
 use serde_json::json;
 
-use crate::script::{Server, connected, next, welcome};
+use crate::script::{Peer, Server, connected, next, user, welcome};
 
 /// Every call yields another token: t1, t2, …
 fn fresh_tokens() -> TokenProvider {
@@ -67,6 +68,21 @@ async fn a_refused_upgrade_is_understood() {
 }
 
 #[tokio::test]
+async fn a_status_said_while_it_connects_is_not_lost() {
+    let server = Server::start().await;
+    let (client, mut events) = server.client();
+    let mut peer = server.accept().await;
+    assert_eq!(peer.hello["status"], "online");
+    client.set_status(PresenceState::Busy, None).await.unwrap();
+    // Answered, so that the status before it is noted.
+    client.watch([user("bob")]).await.unwrap();
+    peer.say(welcome()).await;
+    connected(&mut events).await;
+    peer.hear_a("watch").await;
+    assert_eq!(peer.hear_a("status").await["state"], "busy");
+}
+
+#[tokio::test]
 async fn silence_is_taken_for_death() {
     let server = Server::start().await;
     let (_client, mut events) = server.client();
@@ -76,6 +92,23 @@ async fn silence_is_taken_for_death() {
     server.welcome().await;
     assert!(matches!(next(&mut events).await, Event::Disconnected { close_code: None, .. }));
     drop(silent);
+}
+
+#[tokio::test]
+async fn a_message_that_comes_in_slowly_is_a_sign_of_life() {
+    let server = Server::start().await;
+    let (_client, mut events) = server.client();
+    let mut peer = server.welcome_with(json!({"heartbeat_ms": 500})).await;
+    connected(&mut events).await;
+    // One frame over three times the longest silence.
+    let message = json!({"type": "message", "seq": 1, "id": "a", "from": "bob", "body": "slow", "ts_ms": 1});
+    let mut bytes = message.to_string().into_bytes();
+    bytes.splice(0..0, [0x81, u8::try_from(bytes.len()).unwrap()]);
+    for part in bytes.chunks(bytes.len().div_ceil(6)) {
+        peer.say_raw(part).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(matches!(next(&mut events).await, Event::Message(message) if message.seq.0 == 1));
 }
 
 #[tokio::test]
@@ -110,14 +143,70 @@ async fn a_refused_token_is_replaced_and_the_same_one_not_tried_for_ever() {
     while !matches!(next(&mut events).await, Event::Closed(Closed::NotAuthenticated { .. })) {}
 }
 
+/// A welcome for a token that ends in a moment.
+async fn welcome_for_a_moment(peer: &mut Peer) {
+    let mut frame = welcome();
+    frame["expires_ms"] = json!(wall_us() / 1000 + 2500);
+    peer.say(frame).await;
+}
+
+#[tokio::test]
+async fn a_token_that_was_welcome_since_its_refusal_is_tried_again() {
+    let server = Server::start().await;
+    let (_client, mut events) = Client::connect(server.options().token(TokenProvider::fixed("t")));
+    // Refused, as while a clock is wrong; welcomed; refused again, now twice in a row.
+    server.accept().await.close(4401).await;
+    let mut peer = server.welcome().await;
+    connected(&mut events).await;
+    peer.close(4401).await;
+    assert!(matches!(next(&mut events).await, Event::Disconnected { close_code: Some(4401), .. }));
+    server.accept().await.close(4401).await;
+    while !matches!(next(&mut events).await, Event::Closed(Closed::NotAuthenticated { .. })) {}
+}
+
+#[tokio::test]
+async fn a_renewal_that_the_router_refuses_is_tried_again_and_not_taken_for_done() {
+    let server = Server::start().await;
+    let (_client, mut events) = Client::connect(server.options().token(fresh_tokens()));
+    let mut peer = server.accept().await;
+    welcome_for_a_moment(&mut peer).await;
+    assert_eq!(peer.hear_a("token").await["token"], "t2");
+    peer.say(json!({"type": "error", "code": "forbidden", "reason": "not valid yet", "ref": "token"})).await;
+    assert_eq!(peer.hear_a("token").await["token"], "t3");
+    peer.say(json!({"type": "error", "code": "rate_limited", "reason": "slowly", "ref": "token"})).await;
+    assert_eq!(peer.hear_a("token").await["token"], "t4");
+    peer.say(json!({"type": "token_ok", "expires_ms": wall_us() / 1000 + 60_000})).await;
+    connected(&mut events).await;
+    for _ in 0..2 {
+        assert!(matches!(next(&mut events).await, Event::Refused { about: Some(about), .. } if about == "token"));
+    }
+}
+
+#[tokio::test]
+async fn only_a_token_that_was_shown_to_hold_is_taken_for_the_one_in_use() {
+    let server = Server::start().await;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let first_old = TokenProvider::new(move || {
+        let first = calls.fetch_add(1, Ordering::Relaxed) == 0;
+        async move { Ok(if first { "old" } else { "new" }.to_owned()) }
+    });
+    let (_client, mut events) = Client::connect(server.options().token(first_old));
+    let mut peer = server.accept().await;
+    welcome_for_a_moment(&mut peer).await;
+    assert_eq!(peer.hear_a("token").await["token"], "new");
+    // The old one ends before the new one is looked at. That says nothing of the new one.
+    peer.close(4401).await;
+    server.accept().await.close(4401).await;
+    assert_eq!(server.welcome().await.hello["token"], "new");
+    connected(&mut events).await;
+}
+
 #[tokio::test]
 async fn a_token_is_renewed_before_it_ends() {
     let server = Server::start().await;
     let (_client, _events) = Client::connect(server.options().token(fresh_tokens()));
     let mut peer = server.accept().await;
-    let mut frame = welcome();
-    frame["expires_ms"] = json!(wall_us() / 1000 + 2500);
-    peer.say(frame).await;
+    welcome_for_a_moment(&mut peer).await;
     assert_eq!(peer.hear_a("token").await["token"], "t2");
     peer.say(json!({"type": "token_ok", "expires_ms": wall_us() / 1000 + 2500})).await;
     assert_eq!(peer.hear_a("token").await["token"], "t3");

@@ -143,6 +143,52 @@ async fn when_the_time_is_over_the_failure_says_what_is_known() {
 }
 
 #[tokio::test]
+async fn a_short_patience_is_kept_behind_any_number_of_long_ones() {
+    let server = Server::start().await;
+    let (client, _events) = server.client();
+    let send = |n: usize, patience: Duration| {
+        let message = Outgoing::new(&user("bob"), &n).unwrap().timeout(patience);
+        let client = client.clone();
+        async move { client.send_message(message).await }
+    };
+    // No session, so nothing makes room: neither just after so many nor after more than can wait.
+    for waiting in [1024, 5000] {
+        let patient = join_all((0..waiting).map(|n| send(n, Duration::from_secs(600))));
+        let hurried = send(waiting, Duration::from_millis(300));
+        let error = tokio::select! {
+            biased;
+            _ = patient => panic!("there is no router"),
+            answer = within("the answer", hurried) => answer.unwrap_err(),
+        };
+        assert_eq!((error.cause, error.maybe_taken), (SendFailure::TimedOut { last: None }, false));
+    }
+}
+
+#[tokio::test]
+async fn ephemerals_that_nobody_reads_do_not_pile_up() {
+    let server = Server::start().await;
+    let (client, mut events) = server.client();
+    let mut peer = server.welcome_with(json!({"frame_bytes": 4 << 20, "body_bytes": 2 << 20})).await;
+    connected(&mut events).await;
+    let large = "x".repeat(1 << 20);
+    for _ in 0..100 {
+        client.send_ephemeral(&user("bob"), &large).await.unwrap();
+    }
+    let ping = tokio::spawn(async move { client.ping().await });
+    let mut sent = 0;
+    loop {
+        let frame = peer.hear().await;
+        if frame["type"] == "ping" {
+            break;
+        }
+        sent += 1;
+    }
+    // What the client holds, and what the sockets between do.
+    assert!((5..40).contains(&sent), "{sent} of 1 MiB each");
+    ping.abort();
+}
+
+#[tokio::test]
 async fn sends_stay_within_the_routers_limit_and_in_order() {
     let server = Server::start().await;
     let (client, mut events) = server.client();
