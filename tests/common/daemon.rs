@@ -77,7 +77,8 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Starts again on the same data and the same port; kills the process first if it still runs.
+    /// Starts again on the same data and whichever port is free: while it was down somebody else may have
+    /// taken the one it had. Kills the process first if it still runs.
     pub async fn restart(&mut self) {
         if let Err(exited) = self.try_restart().await {
             panic!("the daemon did not start again: {}\n{}", exited.status, exited.stderr);
@@ -89,10 +90,8 @@ impl Daemon {
         self.launch().await
     }
 
-    /// As [`Self::restart`], but on any free port: for tests that are down so often that somebody else
-    /// might take the port meanwhile.
+    /// As [`Self::restart`], also after [`Self::move_to`].
     pub async fn restart_anywhere(&mut self) {
-        self.port = 0;
         self.settings.set("gateway.listen", "127.0.0.1:0");
         self.restart().await;
     }
@@ -138,9 +137,9 @@ impl Daemon {
         self.port
     }
 
-    /// The port that the next [`Self::restart`] will ask for.
+    /// From now on [`Self::restart`] will ask for this port.
     pub fn move_to(&mut self, port: u16) {
-        self.port = port;
+        self.settings.set("gateway.listen", format!("127.0.0.1:{port}"));
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -234,10 +233,6 @@ impl Daemon {
     }
 
     async fn launch(&mut self) -> Result<(), Exited> {
-        if self.port != 0 {
-            let listen = format!("127.0.0.1:{}", self.port);
-            self.settings.set("gateway.listen", listen);
-        }
         fs::write(self.config_file(), toml::to_string(&self.settings.0).unwrap()).unwrap();
         self.child = Some(self.spawn());
         let port = wait::until_within(wait::PATIENCE, async || self.port_or_end()).await;
