@@ -13,8 +13,9 @@ use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
+use tokio::process::{ChildStdin, ChildStdout};
 
 use super::history::History;
 use super::wait;
@@ -211,7 +212,26 @@ impl Daemon {
 
     /// Runs the `doorstep` command against this daemon, with `input` on its standard input.
     pub async fn command(&self, args: &[&str], input: &str) -> Output {
-        let mut child = tokio::process::Command::new(BINARY)
+        let mut child = self.spawn_command(args);
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_owned();
+        // Written beside the reading, so that a command that talks before it listens cannot lock up;
+        // one that does not listen at all closes the pipe, which is its right.
+        let writing = tokio::spawn(async move { stdin.write_all(input.as_bytes()).await.is_ok() });
+        let output = wait::within(&format!("the end of doorstep {args:?}"), child.wait_with_output()).await.unwrap();
+        writing.await.unwrap();
+        output
+    }
+
+    /// The same, to talk with while it runs.
+    pub fn talk(&self, args: &[&str]) -> Talk {
+        let mut child = self.spawn_command(args);
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Talk { stdin: child.stdin.take().unwrap(), lines, _child: child }
+    }
+
+    fn spawn_command(&self, args: &[&str]) -> tokio::process::Child {
+        tokio::process::Command::new(BINARY)
             .args(args)
             .arg("--config")
             .arg(self.config_file())
@@ -221,15 +241,7 @@ impl Daemon {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_owned();
-        // Written beside the reading, so that a command that talks before it listens cannot lock up;
-        // one that does not listen at all closes the pipe, which is its right.
-        let writing = tokio::spawn(async move { stdin.write_all(input.as_bytes()).await.is_ok() });
-        let output = wait::within(&format!("the end of doorstep {args:?}"), child.wait_with_output()).await.unwrap();
-        writing.await.unwrap();
-        output
+            .unwrap()
     }
 
     async fn launch(&mut self) -> Result<(), Exited> {
@@ -279,6 +291,31 @@ impl Daemon {
     }
 }
 
+/// A command that runs, and its two streams.
+pub struct Talk {
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    _child: tokio::process::Child,
+}
+
+impl Talk {
+    pub async fn say(&mut self, line: &str) {
+        self.stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    }
+
+    /// Reads on to a line that begins like this.
+    pub async fn until_hears(&mut self, beginning: &str) {
+        let mut heard = Vec::new();
+        while let Some(line) = wait::within(beginning, self.lines.next_line()).await.unwrap() {
+            if line.starts_with(beginning) {
+                return;
+            }
+            heard.push(line);
+        }
+        panic!("it ended without {beginning:?}: {heard:#?}");
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill9();
@@ -288,6 +325,22 @@ impl Drop for Daemon {
             let from = (from..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(0);
             eprintln!("--- the daemon's log ---\n{}--- end ---", &log[from..]);
         }
+    }
+}
+
+/// What has an admin socket: the real daemon, and one inside the test's process.
+pub trait Desk {
+    fn desk(&self) -> PathBuf;
+
+    /// One admin call: status and body.
+    async fn ask(&self, method: &str, path: &str) -> (u16, Value) {
+        admin_call(&self.desk(), method, path, Bytes::new()).await
+    }
+}
+
+impl Desk for Daemon {
+    fn desk(&self) -> PathBuf {
+        self.socket()
     }
 }
 
