@@ -23,3 +23,4 @@ mod retries_of_elided_messages_are_marked;
 mod ttl_expires_into_dead_letters;
 mod unknown_outcome_on_a_failed_commit_after_a_push;
 mod unknown_outcome_when_the_disk_is_stuck;
+mod what_nobody_comes_for;
