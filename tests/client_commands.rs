@@ -164,3 +164,44 @@ async fn a_short_bench_verifies_and_leaves_nothing_behind() {
     let (_, queues) = daemon.admin("GET", "/v1/queues").await;
     assert_eq!(queues["queues"], serde_json::json!([]), "{queues}");
 }
+
+#[tokio::test]
+async fn a_bench_tells_people_how_it_goes_and_what_came_of_it() {
+    let daemon = Daemon::start(|_| {}).await;
+    let args = "bench --pairs 2 --window 4 --duration 2s --warmup 100ms --url".split(' ');
+    let url = daemon.url();
+    let args: Vec<&str> = args.chain([url.as_str()]).collect();
+    let output = daemon.command(&args, "").await;
+    assert!(output.status.success(), "{output:?}");
+    let figures = lines(&output);
+    let row = |name: &str| -> Vec<String> {
+        let line = figures.iter().find_map(|line| line.trim_start().strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {figures:#?}")).split_whitespace().map(str::to_owned).collect()
+    };
+    let delivered = row("delivered");
+    assert_eq!(delivered[1], "messages/s", "{figures:#?}");
+    assert!(delivered[0].parse::<u64>().unwrap() > 0, "{figures:#?}");
+    let names = row("latency (µs)");
+    let arrive: Vec<f64> = row("to arrive").iter().map(|figure| figure.parse().unwrap()).collect();
+    assert_eq!(arrive.len(), names.len(), "{figures:#?}");
+    let percentile = |name: &str| arrive[names.iter().position(|found| found == name).unwrap()];
+    assert!(percentile("p50") > 0.0 && percentile("p50") <= percentile("p99"), "{figures:#?}");
+    // While it runs, on the other stream, so that the figures can be piped on.
+    let progress = String::from_utf8(output.stderr).unwrap();
+    assert!(progress.lines().any(|line| line.trim().ends_with("messages/s")), "{progress}");
+}
+
+#[tokio::test]
+async fn two_who_chat_see_what_the_other_says_and_that_it_arrived() {
+    let daemon = Daemon::start(|_| {}).await;
+    let mut alice = daemon.talk(&["chat", "--as", "alice", "--to", "bob", "--url", &daemon.url()]);
+    let mut bob = daemon.talk(&["chat", "--as", "bob", "--to", "alice", "--url", &daemon.url()]);
+    alice.until_hears("* bob is online").await;
+    bob.until_hears("* alice is online").await;
+    alice.say("hello").await;
+    bob.until_hears("alice: hello").await;
+    alice.until_hears("✓✓ delivered: hello").await;
+    bob.say("hello yourself").await;
+    alice.until_hears("bob: hello yourself").await;
+    bob.until_hears("✓✓ delivered: hello yourself").await;
+}

@@ -26,7 +26,7 @@ fn nothing_is_reported_or_seen_before_it_is_synced() {
     let store = home.start();
     let gate = home.memory().hold_commits();
     store.writer.submit(0, vec![append("bob", 1)]);
-    home.memory().wait_for_held_commit();
+    until_commit_held(&home.memory());
     store.writer.submit(0, vec![append("bob", 2)]);
     assert_eq!(store.log.look(|log| log.reports.len()), 0);
     assert!(store.inbox("bob").is_empty());
@@ -76,7 +76,7 @@ fn what_waits_meanwhile_goes_out_as_one_batch() {
     let store = home.start();
     let gate = home.memory().hold_commits();
     store.writer.submit(0, vec![append("bob", 1)]);
-    home.memory().wait_for_held_commit();
+    until_commit_held(&home.memory());
     let before = home.memory().commits();
     for seq in 2..=200 {
         store.writer.submit((seq % 4) as usize, vec![append("bob", seq)]);
@@ -98,7 +98,7 @@ fn a_power_cut_loses_or_keeps_a_batch_whole() {
         let user_record = UserRecord { last_seen_ms: 1, presence_version: 2 };
         let ops = vec![put, Op::PutUser { record: user_record.clone() }, Op::PutDue { at_ms: 0 }];
         store.writer.submit(0, vec![append("bob", 2), change("bob", 9, ops), append("bob", 3)]);
-        home.memory().wait_for_held_commit();
+        until_commit_held(&home.memory());
         home.crash(unsynced);
         drop(gate);
         store.log.wait("the failure", |log| log.count(0) == 4);
@@ -307,7 +307,7 @@ fn a_pause_of_expiry_is_on_disk_before_long() {
     let store = home.start();
     let gate = home.memory().hold_commits();
     store.writer.set_expiry_paused(true);
-    home.memory().wait_for_held_commit();
+    until_commit_held(&home.memory());
     home.crash(Unsynced::Kept);
     drop(gate);
     assert!(home.open().boot.expiry_paused);
@@ -333,7 +333,7 @@ fn a_power_cut_during_a_start_forgets_no_unclean_stop() {
         std::thread::scope(|scope| {
             let clock = doorstep::clock::Clock::start(cellar.boot.floor.0);
             scope.spawn(move || cellar.start(1, clock, std::sync::Arc::new(Log::default())).is_err());
-            before.wait_for_held_commit();
+            until_commit_held(&before);
             home.crash(unsynced);
         });
         drop(gate);
@@ -457,7 +457,7 @@ fn random_power_cuts_lose_nothing_that_was_reported() {
         let gate = home.memory().hold_commits();
         seq += 1;
         store.writer.submit(0, vec![append("bob", seq)]);
-        home.memory().wait_for_held_commit();
+        until_commit_held(&home.memory());
         let unsynced = *random.choice(&EITHER).unwrap();
         home.crash(unsynced);
         drop(gate);

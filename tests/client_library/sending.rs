@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use doorstep::client::{Client, Options, Outgoing, SendError, SendFailure};
+use doorstep::client::{Client, Outgoing, SendError, SendFailure};
 use doorstep::codes::Code;
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::script::{Server, connected, user, within};
+use crate::script::{PATIENCE, Server, connected, user, within};
 
 fn send_in_background(
     client: &Client,
@@ -122,19 +122,24 @@ async fn a_body_that_would_end_the_session_never_leaves() {
 #[tokio::test]
 async fn when_the_time_is_over_the_failure_says_what_is_known() {
     let server = Server::start().await;
-    let options = Options { send_timeout: Duration::from_millis(500), ..server.options() };
-    let (client, _events) = Client::connect(options);
+    let (client, _events) = server.client();
+    let hi = |timeout| Outgoing::new(&user("bob"), "hi").unwrap().timeout(timeout);
     // Nothing went out: no session yet.
-    let error = within("the answer", client.send(&user("bob"), "hi")).await.unwrap_err();
+    let error = within("the answer", client.send_message(hi(Duration::from_millis(300)))).await.unwrap_err();
     assert_eq!((error.cause, error.maybe_taken), (SendFailure::TimedOut { last: None }, false));
     let mut peer = server.welcome().await;
-    let sent = send_in_background(&client, "hi");
+    // Longer than a busy machine needs for the frame to get out.
+    let late = hi(Duration::from_secs(2));
+    let sent = tokio::spawn({
+        let client = client.clone();
+        async move { client.send_message(late).await }
+    });
     let frame = peer.hear_a("send").await;
     let error = within("the answer", sent).await.unwrap().unwrap_err();
     assert_eq!((error.cause, error.maybe_taken), (SendFailure::TimedOut { last: None }, true));
     // The application may repeat it by hand, and a late answer to the first is no answer to nobody.
     assert_eq!(frame["id"], error.id.as_str());
-    let repeat = Outgoing::new(&user("bob"), "hi").unwrap().repeating(error.id).timeout(Duration::from_secs(5));
+    let repeat = Outgoing::new(&user("bob"), "hi").unwrap().repeating(error.id).timeout(PATIENCE);
     let sent = tokio::spawn(async move { client.send_message(repeat).await });
     let again = peer.hear_a("send").await;
     assert_eq!((&again["id"], &again["retry"]), (&frame["id"], &json!(true)));

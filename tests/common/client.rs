@@ -10,13 +10,13 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderName;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async_with_config};
 
 use super::daemon::Daemon;
 use super::history::{History, Mark, Session};
@@ -34,7 +34,11 @@ pub struct Options {
     hello: Map<String, Value>,
     headers: Vec<(&'static str, String)>,
     history: Option<History>,
+    narrow: bool,
 }
+
+/// Of a socket that soon makes the server notice who does not read.
+const NARROW_BYTES: u32 = 4096;
 
 impl Options {
     /// A client that names itself, as auth mode `none` wants it.
@@ -45,7 +49,7 @@ impl Options {
     /// A `hello` without any field.
     pub fn blank() -> Self {
         let headers = vec![("sec-websocket-protocol", "doorstep.v1".to_owned())];
-        Self { hello: Map::new(), headers, history: None }
+        Self { hello: Map::new(), headers, history: None, narrow: false }
     }
 
     /// A field of `hello`: `.hello("window", 8)`, `.hello("status", "away")`, `.hello("token", token)`.
@@ -60,6 +64,13 @@ impl Options {
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.retain(|(known, _)| *known != name);
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// With a receive buffer so small that little is on its way to a client that does not read.
+    #[must_use]
+    pub fn narrow(mut self) -> Self {
+        self.narrow = true;
         self
     }
 
@@ -162,7 +173,15 @@ impl TestClient {
         for (name, value) in &options.headers {
             request.headers_mut().insert(HeaderName::from_static(name), value.parse().unwrap());
         }
-        let connecting = connect_async_with_config(request, None, true);
+        let connecting = async {
+            if !options.narrow {
+                return connect_async_with_config(request, None, true).await;
+            }
+            let socket = TcpSocket::new_v4()?;
+            socket.set_recv_buffer_size(NARROW_BYTES)?;
+            let address = request.uri().authority().unwrap().as_str().parse().unwrap();
+            client_async(request, MaybeTlsStream::Plain(socket.connect(address).await?)).await
+        };
         let socket = match wait::within("the upgrade", connecting).await {
             Ok((socket, _)) => socket,
             Err(Error::Http(response)) => return Err(Refused::Upgrade(response.status().as_u16())),
@@ -205,6 +224,13 @@ impl TestClient {
     /// See [`Listener::pick`].
     pub async fn pick(&mut self, kind: &str) -> Value {
         self.listener.pick(kind).await
+    }
+
+    /// Nothing has been put on its way to this client: the answer to a ping of WebSocket's own, which comes
+    /// after all that was, comes next. Works before `welcome` as well.
+    pub async fn expect_nothing(&mut self) {
+        self.speaker.ping().await.unwrap();
+        self.listener.expect_pong().await;
     }
 
     /// See [`Listener::expect_close`].
@@ -349,6 +375,14 @@ impl Listener {
                 Heard::Frame(frame) if frame["type"] == "goodbye" => {}
                 other => panic!("{} heard {other:?} instead of a close; {}", self.name, self.story()),
             }
+        }
+    }
+
+    async fn expect_pong(&mut self) {
+        assert!(self.aside.is_empty(), "{} was told this already: {:?}", self.name, self.aside);
+        match wait::within("a pong", self.stream.next()).await {
+            Some(Ok(Message::Pong(_))) => {}
+            other => panic!("{} got {other:?} where nothing should come; {}", self.name, self.story()),
         }
     }
 

@@ -13,8 +13,9 @@ use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
+use tokio::process::{ChildStdin, ChildStdout};
 
 use super::history::History;
 use super::wait;
@@ -77,7 +78,8 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Starts again on the same data and the same port; kills the process first if it still runs.
+    /// Starts again on the same data and whichever port is free: while it was down somebody else may have
+    /// taken the one it had. Kills the process first if it still runs.
     pub async fn restart(&mut self) {
         if let Err(exited) = self.try_restart().await {
             panic!("the daemon did not start again: {}\n{}", exited.status, exited.stderr);
@@ -89,10 +91,8 @@ impl Daemon {
         self.launch().await
     }
 
-    /// As [`Self::restart`], but on any free port: for tests that are down so often that somebody else
-    /// might take the port meanwhile.
+    /// As [`Self::restart`], also after [`Self::move_to`].
     pub async fn restart_anywhere(&mut self) {
-        self.port = 0;
         self.settings.set("gateway.listen", "127.0.0.1:0");
         self.restart().await;
     }
@@ -138,9 +138,9 @@ impl Daemon {
         self.port
     }
 
-    /// The port that the next [`Self::restart`] will ask for.
+    /// From now on [`Self::restart`] will ask for this port.
     pub fn move_to(&mut self, port: u16) {
-        self.port = port;
+        self.settings.set("gateway.listen", format!("127.0.0.1:{port}"));
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -223,6 +223,13 @@ impl Daemon {
         output
     }
 
+    /// The same, to talk with while it runs.
+    pub fn talk(&self, args: &[&str]) -> Talk {
+        let mut child = self.start_command(args);
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Talk { stdin: child.stdin.take().unwrap(), lines, _child: child }
+    }
+
     /// The same command, still running.
     pub fn start_command(&self, args: &[&str]) -> tokio::process::Child {
         tokio::process::Command::new(BINARY)
@@ -239,10 +246,6 @@ impl Daemon {
     }
 
     async fn launch(&mut self) -> Result<(), Exited> {
-        if self.port != 0 {
-            let listen = format!("127.0.0.1:{}", self.port);
-            self.settings.set("gateway.listen", listen);
-        }
         fs::write(self.config_file(), toml::to_string(&self.settings.0).unwrap()).unwrap();
         self.child = Some(self.spawn());
         let port = wait::until_within(wait::PATIENCE, async || self.port_or_end()).await;
@@ -289,6 +292,31 @@ impl Daemon {
     }
 }
 
+/// A command that runs, and its two streams.
+pub struct Talk {
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+    _child: tokio::process::Child,
+}
+
+impl Talk {
+    pub async fn say(&mut self, line: &str) {
+        self.stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    }
+
+    /// Reads on to a line that begins like this.
+    pub async fn until_hears(&mut self, beginning: &str) {
+        let mut heard = Vec::new();
+        while let Some(line) = wait::within(beginning, self.lines.next_line()).await.unwrap() {
+            if line.starts_with(beginning) {
+                return;
+            }
+            heard.push(line);
+        }
+        panic!("it ended without {beginning:?}: {heard:#?}");
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.kill9();
@@ -298,6 +326,22 @@ impl Drop for Daemon {
             let from = (from..log.len()).find(|at| log.is_char_boundary(*at)).unwrap_or(0);
             eprintln!("--- the daemon's log ---\n{}--- end ---", &log[from..]);
         }
+    }
+}
+
+/// What has an admin socket: the real daemon, and one inside the test's process.
+pub trait Desk {
+    fn desk(&self) -> PathBuf;
+
+    /// One admin call: status and body.
+    async fn ask(&self, method: &str, path: &str) -> (u16, Value) {
+        admin_call(&self.desk(), method, path, Bytes::new()).await
+    }
+}
+
+impl Desk for Daemon {
+    fn desk(&self) -> PathBuf {
+        self.socket()
     }
 }
 

@@ -19,11 +19,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::client::{Options, TestClient};
-use super::daemon::admin_call;
+use super::daemon::{Desk, admin_call};
+use super::history::History;
 use super::wait;
 
 /// How long the tasks of a daemon that was cut off may take to be gone.
 const CUT_OFF: Duration = Duration::from_secs(10);
+/// Longer than any test.
+const FOR_EVER: Duration = Duration::from_secs(3600);
 
 pub struct Inside {
     pub engine: Arc<MemoryEngine>,
@@ -61,6 +64,17 @@ impl Inside {
         inside
     }
 
+    /// As [`Self::start`]: what every device was pushed is held back from the disk for longer than the test
+    /// takes, so that no answer can come because time has passed. The real daemon does not allow as much.
+    pub async fn start_patient(configure: impl FnOnce(&mut Config)) -> Self {
+        Self::start(|config| {
+            config.store.commit_delay = FOR_EVER;
+            config.queue.accept_timeout = 2 * FOR_EVER;
+            configure(config);
+        })
+        .await
+    }
+
     /// Starts on whatever is on the engine's disk.
     pub async fn begin(&mut self) {
         assert!(self.life.is_none(), "one life at a time");
@@ -90,8 +104,24 @@ impl Inside {
         }
     }
 
+    /// As [`Self::connect`], recorded, and past `caught_up`.
+    pub async fn enter(&self, history: &History, user: &str, device: &str) -> TestClient {
+        let mut client = self.connect(&Options::of(user, device).record(history)).await;
+        client.expect("caught_up").await;
+        client
+    }
+
     pub async fn admin(&self, method: &str, path: &str) -> (u16, Value) {
         admin_call(&self.life().socket, method, path, Bytes::new()).await
+    }
+
+    pub async fn admin_with(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        admin_call(&self.life().socket, method, path, body.to_string().into()).await
+    }
+
+    /// Waits until a commit waits at a gate of the engine.
+    pub async fn until_commit_held(&self) {
+        until_commit_held(&self.engine).await;
     }
 
     pub fn socket(&self) -> &Path {
@@ -128,6 +158,17 @@ impl Inside {
     fn life(&self) -> &Life {
         self.life.as_ref().expect("a running daemon")
     }
+}
+
+impl Desk for Inside {
+    fn desk(&self) -> PathBuf {
+        self.socket().to_owned()
+    }
+}
+
+/// Waits until a commit waits at a gate: written, and not synced.
+pub async fn until_commit_held(engine: &MemoryEngine) {
+    wait::until("a commit to be held", async || engine.holds_a_commit().then_some(())).await;
 }
 
 impl Drop for Inside {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up. Generous: a slow machine must not fail a test,
 /// and a test that passes does not wait it out.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two looks at a condition.
 const INTERVAL: Duration = Duration::from_millis(5);

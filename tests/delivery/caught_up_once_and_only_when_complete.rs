@@ -6,7 +6,7 @@
 use crate::common::client::{Options, TestClient};
 use crate::common::daemon::Daemon;
 use crate::common::history::History;
-use crate::exchange::{expect_silence, ids, numbered, pour, seq, take};
+use crate::exchange::{expect_silence, ids, numbered, pour, seq, take, until_live};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_nothing_waiting_it_comes_at_once_and_names_the_cursor() {
@@ -45,6 +45,7 @@ async fn it_waits_for_the_last_of_what_was_there() {
     assert_eq!(seq(&caught_up), seq(&last), "what came after the connect is not a part of it");
     bob.ack(seq(&caught_up)).await;
     assert_eq!(ids(&take(&mut bob, 3).await), numbered("late", 3));
+    until_live(&daemon, "bob", "phone").await;
     expect_silence(&mut bob).await;
     history.assert_clean();
 }
@@ -59,6 +60,7 @@ async fn falling_behind_later_brings_no_second_one() {
     let mut alice = TestClient::open(&daemon, Options::of("alice", "phone").record(&history)).await;
     pour(&mut alice, &["bob"], "m", 10).await;
     assert_eq!(ids(&take(&mut bob, 10).await), numbered("m", 10));
+    until_live(&daemon, "bob", "phone").await;
     expect_silence(&mut bob).await;
     bob.leave().await;
     let mut bob = TestClient::open(&daemon, options).await;

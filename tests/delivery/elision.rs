@@ -1,11 +1,11 @@
 //! Goal: a message that all devices acknowledge at once never touches the disk; one that any of them
 //! cannot take now is stored.
-//! Method: a long `commit_delay`, so that only acks can be the reason; then look at what the sender was
-//! told, at the queues, and at the number of commits.
+//! Method: a `commit_delay` longer than the test, so that the passing of time is never the reason; then look
+//! at what the sender was told, at the queues, and at the number of commits.
 
 use crate::common::client::{Options, TestClient};
-use crate::common::daemon::Daemon;
 use crate::common::history::History;
+use crate::common::inside::Inside;
 use crate::exchange::{accepted, counter, pour, seq, take, until_empty, waiting};
 
 const SENT: usize = 20;
@@ -43,7 +43,7 @@ async fn one_device_that_is_away_is_enough_for_the_disk() {
     let (_, answers) = tokio::join!(take(&mut phone, SENT), pour(&mut alice, &["bob"], "m", SENT));
     assert!(answers.iter().all(|answer| answer["stored"] == true), "{answers:?}");
     assert_eq!(waiting(&daemon, "bob").await, SENT as u64);
-    let mut laptop = TestClient::open(&daemon, Options::of("bob", "laptop").record(&history)).await;
+    let mut laptop = daemon.connect(&Options::of("bob", "laptop").record(&history)).await;
     take(&mut laptop, SENT).await;
     until_empty(&daemon, "bob").await;
     assert_eq!(counter(&daemon, "elided").await, 0);
@@ -53,7 +53,7 @@ async fn one_device_that_is_away_is_enough_for_the_disk() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_does_not_acknowledge_in_time_is_enough_for_the_disk() {
     let history = History::new();
-    let daemon = Daemon::start(|_| ()).await;
+    let daemon = Inside::start(|_| ()).await;
     let mut bob = open(&daemon, &history, "bob", "phone").await;
     let mut alice = open(&daemon, &history, "alice", "phone").await;
     alice.send("bob", "m", 1).await;
@@ -81,22 +81,18 @@ async fn what_is_held_back_goes_to_disk_when_the_device_leaves() {
     drop(bob);
     let answers = accepted(&mut alice, SENT).await;
     assert!(answers.iter().all(|answer| answer["stored"] == true), "{answers:?}");
-    let mut bob = TestClient::open(&daemon, Options::of("bob", "phone").record(&history)).await;
+    let mut bob = daemon.connect(&Options::of("bob", "phone").record(&history)).await;
     take(&mut bob, SENT).await;
     until_empty(&daemon, "bob").await;
     history.assert_clean();
 }
 
-/// As long as the configuration allows before a message goes to disk for want of an ack.
-async fn patient() -> Daemon {
-    Daemon::start(|settings| {
-        settings.set("store.commit_delay", "1s");
-    })
-    .await
+async fn patient() -> Inside {
+    Inside::start_patient(|_| ()).await
 }
 
-async fn open(daemon: &Daemon, history: &History, user: &str, device: &str) -> TestClient {
-    let mut client = TestClient::open(daemon, Options::of(user, device).record(history)).await;
+async fn open(daemon: &Inside, history: &History, user: &str, device: &str) -> TestClient {
+    let mut client = daemon.connect(&Options::of(user, device).record(history)).await;
     client.expect("caught_up").await;
     client
 }

@@ -2,19 +2,15 @@
 //! Must never hide a frame: whatever is not asked for stays with the client for later.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::common::client::TestClient;
-use crate::common::daemon::Daemon;
+use crate::common::daemon::{Daemon, Desk};
 use crate::common::wait;
 
 /// Sends that a pouring client leaves unanswered at a time.
 const UNANSWERED_MAX: usize = 64;
-/// How long something that must not come is listened for. A router that is going to say it says it
-/// within a millisecond or two; a busy machine can make a test pass here that should fail, never fail.
-pub const A_WHILE: Duration = Duration::from_millis(150);
 
 pub fn seq(frame: &Value) -> u64 {
     frame["seq"].as_u64().unwrap_or_else(|| panic!("no seq in {frame}"))
@@ -88,10 +84,19 @@ pub fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix}-{number}")).collect()
 }
 
-/// Nothing comes for a while.
+/// Nothing is on its way to this client: the owner of its own user has dealt with all that came before,
+/// and what it says next is the answer to a status.
 pub async fn expect_silence(client: &mut TestClient) {
-    if let Some(heard) = client.listener.next_within(A_WHILE).await {
-        panic!("there should be silence, not {heard:?}");
+    expect_silence_at(&mut [client]).await;
+}
+
+/// As [`expect_silence`], for several sessions of one user, which all hear the answer.
+pub async fn expect_silence_at(clients: &mut [&mut TestClient]) {
+    clients[0].say(json!({"type": "status", "state": "online"})).await;
+    for client in clients {
+        let frame = client.recv().await;
+        let is_answer = frame["type"] == "presence" && frame["users"][0]["user"] == client.welcome["user"];
+        assert!(is_answer, "there should be silence, not {frame}");
     }
 }
 
@@ -108,8 +113,8 @@ pub async fn fence(client: &mut TestClient, mark: &str) {
 }
 
 /// What some device of this user still lacks, as the side door tells; 0 when nothing is known of it.
-pub async fn waiting(daemon: &Daemon, user: &str) -> u64 {
-    match daemon.admin("GET", &format!("/v1/queues/{user}")).await {
+pub async fn waiting(daemon: &impl Desk, user: &str) -> u64 {
+    match daemon.ask("GET", &format!("/v1/queues/{user}")).await {
         (200, queue) => queue["messages"].as_u64().unwrap(),
         (404, _) => 0,
         (status, problem) => panic!("{status} {problem}"),
@@ -117,14 +122,14 @@ pub async fn waiting(daemon: &Daemon, user: &str) -> u64 {
 }
 
 /// Waits until nothing is left in this user's queue, for no device of it.
-pub async fn until_empty(daemon: &Daemon, user: &str) {
+pub async fn until_empty(daemon: &impl Desk, user: &str) {
     let what = format!("the queue of {user} to be empty");
     wait::until(&what, async || (waiting(daemon, user).await == 0).then_some(())).await;
 }
 
 /// One of the daemon's counters.
-pub async fn counter(daemon: &Daemon, name: &str) -> i64 {
-    let (status, stats) = daemon.admin("GET", "/v1/stats").await;
+pub async fn counter(daemon: &impl Desk, name: &str) -> i64 {
+    let (status, stats) = daemon.ask("GET", "/v1/stats").await;
     assert_eq!(status, 200, "{stats}");
     stats["counters"][name].as_i64().unwrap_or_else(|| panic!("no counter {name} in {stats}"))
 }
@@ -135,4 +140,10 @@ pub async fn device(daemon: &Daemon, user: &str, device: &str) -> Value {
     assert_eq!(status, 200, "{page}");
     let lines = page["devices"].as_array().unwrap();
     lines.iter().find(|line| line["device"] == device).cloned().unwrap_or_else(|| panic!("no {device} in {page}"))
+}
+
+/// Waits until this device has been pushed everything there is for it.
+pub async fn until_live(daemon: &Daemon, user: &str, name: &str) {
+    let what = format!("{user}'s {name} to be live");
+    wait::until(&what, async || (device(daemon, user, name).await["live"] == true).then_some(())).await;
 }

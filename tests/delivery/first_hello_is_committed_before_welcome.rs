@@ -10,7 +10,8 @@ use doorstep::store::memory::MemoryEngine;
 use crate::common::client::{Options, Refused, TestClient};
 use crate::common::daemon::Daemon;
 use crate::common::history::History;
-use crate::exchange::{accepted, expect_silence, id, seq};
+use crate::common::inside::until_commit_held;
+use crate::exchange::{accepted, id, seq};
 use crate::house::House;
 
 const KILLS: usize = 5;
@@ -26,10 +27,12 @@ async fn no_welcome_while_the_registration_is_on_its_way_to_disk() {
     let gate = engine.hold_commits();
     let mut bob = TestClient::dial(house.url(), &Options::of("bob", "phone")).await.unwrap();
     bob.say(json!({"type": "hello", "user": "bob", "device": "phone"})).await;
-    let held = engine.clone();
-    tokio::task::spawn_blocking(move || held.wait_for_held_commit()).await.unwrap();
+    until_commit_held(&engine).await;
     alice.send("bob", "meanwhile", 1).await;
-    expect_silence(&mut bob).await;
+    // A snapshot comes from the owner that has both, the hello and the message.
+    alice.say(json!({"type": "watch", "users": ["bob"]})).await;
+    alice.expect("presence").await;
+    bob.expect_nothing().await;
     // Who is registered does not wait for it.
     house.open(Options::of("carol", "phone")).await.expect("caught_up").await;
 

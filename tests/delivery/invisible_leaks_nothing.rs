@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use crate::common::client::{Options, TestClient};
 use crate::common::daemon::Daemon;
-use crate::exchange::{accepted, expect_silence, seq};
-use crate::roster::{at_the_side_door, hear, last_seen_ms, now_ms, online, say_status, version, watch};
+use crate::exchange::{accepted, seq};
+use crate::roster::{
+    at_the_side_door, expect_unchanged, hear, last_seen_ms, now_ms, online, say_status, until_sessions, version, watch,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_changes_from_the_moment_it_began() {
@@ -50,6 +52,7 @@ async fn nothing_changes_from_the_moment_it_began() {
     let bob = TestClient::open(&daemon, hidden("phone")).await;
     assert_nothing_shows(&daemon, &mut wendy, &vanished).await;
     bob.leave().await;
+    until_sessions(&daemon, "bob", 0).await;
     assert_nothing_shows(&daemon, &mut wendy, &vanished).await;
 
     let _bob = TestClient::connect(&daemon, "bob", "phone").await;
@@ -70,6 +73,7 @@ async fn who_comes_invisible_was_never_there() {
     let nobody = watch(&mut wendy, "nobody").await;
     assert_eq!(keys(&unknown), keys(&nobody));
     drop(bob);
+    until_sessions(&daemon, "bob", 0).await;
     assert_nothing_shows(&daemon, &mut wendy, &unknown).await;
 
     // The router's end tells no more of him than of anybody else.
@@ -99,8 +103,7 @@ async fn one_visible_device_is_enough_to_be_seen() {
 
 /// Neither what is heard, nor what is asked for, nor any page for operators that shows what others see.
 async fn assert_nothing_shows(daemon: &Daemon, wendy: &mut TestClient, frozen: &Value) {
-    expect_silence(wendy).await;
-    assert_eq!(&watch(wendy, "bob").await, frozen);
+    expect_unchanged(wendy, "bob", frozen).await;
     assert_eq!(&at_the_side_door(daemon, "bob").await, frozen);
     assert!(online(daemon).await.iter().all(|user| user != "bob"));
     let (status, page) = daemon.admin("GET", "/v1/users/bob").await;

@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::common::client::TestClient;
+use crate::common::client::{Options, TestClient};
 use crate::common::daemon::Daemon;
-use crate::exchange::{accepted, expect_silence};
-use crate::roster::{at_the_side_door, hear, last_seen_ms, now_ms, online, version, watch};
+use crate::common::inside::Inside;
+use crate::exchange::accepted;
+use crate::roster::{
+    at_the_side_door, expect_unchanged, hear, last_seen_ms, now_ms, online, until_sessions, version, watch,
+};
 
 async fn lingering(linger: &str) -> Daemon {
     Daemon::start(|settings| {
@@ -28,12 +31,11 @@ async fn a_short_absence_is_not_seen() {
     assert_eq!(before["state"], "online");
 
     drop(bob);
-    until_detached(&daemon, "bob").await;
-    expect_silence(&mut wendy).await;
+    until_sessions(&daemon, "bob", 0).await;
+    expect_unchanged(&mut wendy, "bob", &before).await;
     assert_eq!(at_the_side_door(&daemon, "bob").await, before, "the side door sees what watchers see");
     let mut bob = TestClient::connect(&daemon, "bob", "phone").await;
-    expect_silence(&mut wendy).await;
-    assert_eq!(watch(&mut wendy, "bob").await, before, "nothing has changed");
+    expect_unchanged(&mut wendy, "bob", &before).await;
     bob.say(json!({"type": "status", "state": "online", "text": "back"})).await;
     let after = hear(&mut wendy, "bob").await;
     assert_eq!((&after["state"], &after["text"]), (&"online".into(), &"back".into()));
@@ -58,11 +60,12 @@ async fn a_longer_absence_is_seen_when_the_linger_is_over() {
 
     // One of two devices that goes is no absence at all, and the other's going begins the linger anew.
     let phone = TestClient::connect(&daemon, "bob", "phone").await;
-    assert_eq!(hear(&mut wendy, "bob").await["state"], "online");
+    let back = hear(&mut wendy, "bob").await;
+    assert_eq!(back["state"], "online");
     let laptop = TestClient::connect(&daemon, "bob", "laptop").await;
     drop(phone);
     until_sessions(&daemon, "bob", 1).await;
-    expect_silence(&mut wendy).await;
+    expect_unchanged(&mut wendy, "bob", &back).await;
     let gone = Instant::now();
     drop(laptop);
     assert_eq!(hear(&mut wendy, "bob").await["state"], "offline");
@@ -82,36 +85,19 @@ async fn who_says_goodbye_is_gone_at_once() {
     // who comes back only to say goodbye is gone at once as well.
     drop(TestClient::connect(&daemon, "bob", "phone").await);
     assert_eq!(hear(&mut wendy, "bob").await["state"], "online");
-    until_detached(&daemon, "bob").await;
+    until_sessions(&daemon, "bob", 0).await;
     TestClient::connect(&daemon, "bob", "phone").await.leave().await;
     assert_eq!(hear(&mut wendy, "bob").await["state"], "offline");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn routing_never_lingers() {
-    let daemon = Daemon::start(|settings| {
-        settings.set("presence.linger", "10m").set("store.commit_delay", "1s");
-    })
-    .await;
-    let bob = TestClient::connect(&daemon, "bob", "phone").await;
-    drop(bob);
-    until_detached(&daemon, "bob").await;
-    assert_eq!(at_the_side_door(&daemon, "bob").await["state"], "online", "it lingers");
-    let mut alice = TestClient::connect(&daemon, "alice", "phone").await;
+    // Were the one who lingers taken for one who is there, the message would wait for an ack, for ever.
+    let inside = Inside::start_patient(|config| config.presence.linger = Duration::from_secs(600)).await;
+    drop(inside.connect(&Options::of("bob", "phone")).await);
+    until_sessions(&inside, "bob", 0).await;
+    assert_eq!(at_the_side_door(&inside, "bob").await["state"], "online", "it lingers");
+    let mut alice = inside.connect(&Options::of("alice", "phone")).await;
     alice.send("bob", "m", 1).await;
     assert_eq!(accepted(&mut alice, 1).await[0]["stored"], true, "nobody was there to take it");
-}
-
-async fn until_detached(daemon: &Daemon, user: &str) {
-    until_sessions(daemon, user, 0).await;
-}
-
-async fn until_sessions(daemon: &Daemon, user: &str, count: usize) {
-    let what = format!("{user} to have {count} sessions");
-    crate::common::wait::until(&what, async || {
-        let (_, page) = daemon.admin("GET", "/v1/sessions").await;
-        let sessions = page["sessions"].as_array().unwrap();
-        (sessions.iter().filter(|session| session["user"] == user).count() == count).then_some(())
-    })
-    .await;
 }

@@ -2,17 +2,21 @@
 //! comes back, whatever it had told before; and `last_seen` is not lost with an orderly stop.
 //! Method: kill it with sessions open and one lingering, and look everywhere presence shows.
 
+use std::time::Duration;
+
+use doorstep::store::memory::Unsynced;
 use serde_json::json;
 
-use crate::common::client::TestClient;
+use crate::common::client::{Options, TestClient};
 use crate::common::daemon::Daemon;
+use crate::common::inside::Inside;
 use crate::exchange::accepted;
-use crate::roster::{at_the_side_door, last_seen_ms, now_ms, online, watch};
+use crate::roster::{at_the_side_door, last_seen_ms, now_ms, online, until_sessions, watch};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_online_until_they_are_back() {
     let mut daemon = Daemon::start(|settings| {
-        settings.set("presence.linger", "10m").set("store.commit_delay", "1s");
+        settings.set("presence.linger", "10m");
     })
     .await;
     let _bob = TestClient::connect(&daemon, "bob", "phone").await;
@@ -34,12 +38,25 @@ async fn nobody_is_online_until_they_are_back() {
         assert_eq!(watch(&mut wendy, user).await["state"], "offline");
         assert_eq!(at_the_side_door(&daemon, user).await["state"], "offline");
     }
-    // Nor does routing believe in ghosts.
-    wendy.send("bob", "m", 1).await;
-    assert_eq!(accepted(&mut wendy, 1).await[0]["stored"], true);
-
-    let mut bob = TestClient::connect(&daemon, "bob", "phone").await;
+    let _bob = TestClient::connect(&daemon, "bob", "phone").await;
     assert_eq!(crate::roster::hear(&mut wendy, "bob").await["state"], "online");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routing_does_not_believe_in_ghosts() {
+    // What waited for a ghost's ack would wait for ever.
+    let mut inside = Inside::start_patient(|config| config.presence.linger = Duration::from_secs(600)).await;
+    let _bob = inside.connect(&Options::of("bob", "phone")).await;
+    drop(inside.connect(&Options::of("lingering", "phone")).await);
+    until_sessions(&inside, "lingering", 0).await;
+    inside.crash(Unsynced::Lost).await;
+    inside.begin().await;
+    let mut wendy = inside.connect(&Options::of("wendy", "phone")).await;
+    for user in ["bob", "lingering"] {
+        wendy.send(user, "m", 1).await;
+        assert_eq!(accepted(&mut wendy, 1).await[0]["stored"], true);
+    }
+    let mut bob = inside.connect(&Options::of("bob", "phone")).await;
     assert_eq!(bob.expect("message").await["id"], "m");
 }
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -17,6 +18,8 @@ const DEVICES: [&str; 2] = ["phone", "laptop"];
 const SENDERS: usize = 3;
 const EACH: usize = 200;
 const CONNECTIONS_MIN: usize = 60;
+/// Who hears nothing for so long tries another connection.
+const RESTLESS: Duration = Duration::from_millis(150);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_arrives_in_order_whoever_wins() {
@@ -73,7 +76,7 @@ async fn fight(url: String, options: Options, fighter: usize, over: Arc<AtomicBo
         let Ok(mut client) = TestClient::attempt(&url, &options).await else { continue };
         connections.fetch_add(1, Ordering::Relaxed);
         for _ in 0..round % 9 {
-            match client.listener.next_within(crate::exchange::A_WHILE).await {
+            match client.listener.next_within(RESTLESS).await {
                 Some(Heard::Frame(frame)) if frame["type"] == "message" && !round.is_multiple_of(4) => {
                     let ack = serde_json::json!({"type": "ack", "seq": frame["seq"]});
                     let _gone = client.speaker.say(&ack).await.is_err();

@@ -9,6 +9,7 @@ use doorstep::store::memory::MemoryEngine;
 use crate::common::client::{Options, TestClient};
 use crate::common::daemon::Daemon;
 use crate::common::history::History;
+use crate::common::inside::until_commit_held;
 use crate::exchange::{accepted, id, ids, numbered, pour, seq, take, until_empty};
 use crate::house::House;
 
@@ -55,7 +56,7 @@ async fn a_short_page_does_not_hide_what_is_still_on_its_way_to_disk() {
     for name in ["pending-0", "pending-1"] {
         alice.send("bob", name, name).await;
     }
-    held_commit(&engine).await;
+    until_commit_held(&engine).await;
     let mut bob = house.open(bob).await;
     for expected in ["stored-0", "stored-1", "stored-2", "pending-0", "pending-1"] {
         let message = bob.expect("message").await;
@@ -83,7 +84,7 @@ async fn what_is_committed_in_the_middle_of_a_replay_is_read_in_its_turn() {
     for name in ["pending-0", "pending-1", "pending-2"] {
         alice.send("bob", name, name).await;
     }
-    held_commit(&engine).await;
+    until_commit_held(&engine).await;
     let mut bob = house.open(bob).await;
     // With room for two: two from disk, then the last of the disk and the first of memory.
     let second = expect_two(&mut bob, "stored-0", "stored-1").await;
@@ -111,9 +112,4 @@ async fn expect_two(bob: &mut TestClient, first: &str, second: &str) -> u64 {
 async fn pour_and_take(alice: &mut TestClient, bob: &mut TestClient) {
     let (messages, _) = tokio::join!(take(bob, 20), pour(alice, &["bob"], "after", 20));
     assert_eq!(ids(&messages), numbered("after", 20));
-}
-
-async fn held_commit(engine: &std::sync::Arc<MemoryEngine>) {
-    let engine = engine.clone();
-    tokio::task::spawn_blocking(move || engine.wait_for_held_commit()).await.unwrap();
 }

@@ -7,7 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::common::client::TestClient;
-use crate::common::daemon::Daemon;
+use crate::common::daemon::Desk;
+use crate::common::wait;
 
 #[derive(Default)]
 pub struct Roster(HashMap<String, Value>);
@@ -62,20 +63,39 @@ pub async fn hear(watcher: &mut TestClient, user: &str) -> Value {
     }
 }
 
+/// Nothing has been said of this user since `known`: what comes next is the snapshot that its owner gives
+/// after all that it had to say before, and it is the same down to its version.
+pub async fn expect_unchanged(watcher: &mut TestClient, user: &str, known: &Value) {
+    watcher.say(json!({"type": "watch", "users": [user]})).await;
+    let frame = watcher.expect("presence").await;
+    assert_eq!(frame["users"], json!([known]), "nothing has changed");
+}
+
+/// Waits until the owner of this user has dealt with the end of all but `count` of its sessions.
+pub async fn until_sessions(daemon: &impl Desk, user: &str, count: usize) {
+    let what = format!("{user} to have {count} sessions");
+    wait::until(&what, async || {
+        let (_, page) = daemon.ask("GET", "/v1/sessions").await;
+        let sessions = page["sessions"].as_array().unwrap();
+        (sessions.iter().filter(|session| session["user"] == user).count() == count).then_some(())
+    })
+    .await;
+}
+
 pub async fn say_status(client: &mut TestClient, state: &str) {
     client.say(json!({"type": "status", "state": state})).await;
 }
 
 /// What the side door tells of one user.
-pub async fn at_the_side_door(daemon: &Daemon, user: &str) -> Value {
-    let (status, page) = daemon.admin("GET", &format!("/v1/presence?users={user}")).await;
+pub async fn at_the_side_door(daemon: &impl Desk, user: &str) -> Value {
+    let (status, page) = daemon.ask("GET", &format!("/v1/presence?users={user}")).await;
     assert_eq!(status, 200, "{page}");
     page["users"][0].clone()
 }
 
 /// Names of the users that are visibly online.
-pub async fn online(daemon: &Daemon) -> Vec<String> {
-    let (status, page) = daemon.admin("GET", "/v1/users?online=true").await;
+pub async fn online(daemon: &impl Desk) -> Vec<String> {
+    let (status, page) = daemon.ask("GET", "/v1/users?online=true").await;
     assert_eq!(status, 200, "{page}");
     page["users"].as_array().unwrap().iter().map(|entry| entry["user"].as_str().unwrap().to_owned()).collect()
 }

@@ -8,8 +8,7 @@ use serde_json::json;
 use crate::common::client::{Options, TestClient};
 use crate::common::daemon::Daemon;
 use crate::common::history::History;
-use crate::common::wait;
-use crate::exchange::{accepted, device, expect_silence, ids, numbered, pour, seq, take, until_empty};
+use crate::exchange::{accepted, device, expect_silence, ids, numbered, pour, seq, take, until_empty, until_live};
 
 const WINDOW: usize = 8;
 const MIB: u64 = 1 << 20;
@@ -42,10 +41,7 @@ async fn a_slow_consumer_falls_behind_and_catches_up_in_order() {
     first.extend(take(&mut bob, SENT - WINDOW).await);
     assert_eq!(ids(&first), numbered("m", SENT));
     until_empty(&daemon, "bob").await;
-    wait::until("bob's phone to be live", async || {
-        (device(&daemon, "bob", "phone").await["live"] == true).then_some(())
-    })
-    .await;
+    until_live(&daemon, "bob", "phone").await;
     let (messages, _) = tokio::join!(take(&mut bob, 20), pour(&mut alice, &["bob"], "live", 20));
     assert_eq!(ids(&messages), numbered("live", 20));
     // `caught_up` belongs to the attach; falling behind later brings no second one.

@@ -6,18 +6,17 @@
 use crate::common::client::{Heard, Options, TestClient};
 use crate::common::daemon::Daemon;
 use crate::common::history::History;
+use crate::common::inside::Inside;
 use crate::exchange::{accepted, fence, id, numbered, pour, seq, take_until, until_empty};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_in_flight_to_the_first_session_goes_to_the_second() {
     let history = History::new();
-    let daemon = Daemon::start(|settings| {
-        settings.set("store.commit_delay", "1s");
-    })
-    .await;
+    // So that what is accepted before the takeover is accepted for its ack alone.
+    let daemon = Inside::start_patient(|_| ()).await;
     let bob = Options::of("bob", "phone").record(&history);
-    let mut alice = TestClient::open(&daemon, Options::of("alice", "phone").record(&history)).await;
-    let mut first = TestClient::open(&daemon, bob.clone()).await;
+    let mut alice = daemon.connect(&Options::of("alice", "phone").record(&history)).await;
+    let mut first = daemon.connect(&bob).await;
     first.expect("caught_up").await;
     for name in numbered("m", 20) {
         alice.send("bob", &name, name.clone()).await;
@@ -30,7 +29,7 @@ async fn what_was_in_flight_to_the_first_session_goes_to_the_second() {
     let answers = accepted(&mut alice, 5).await;
     assert!(answers.iter().all(|answer| answer["stored"] == false), "{answers:?}");
 
-    let mut second = TestClient::open(&daemon, bob.clone()).await;
+    let mut second = daemon.connect(&bob).await;
     assert_ne!(first.session(), second.session());
     assert_eq!((&second.welcome["cursor"], &second.welcome["pending"]), (&seqs[4].into(), &15.into()));
     let goodbye = first.expect("goodbye").await;
@@ -46,7 +45,7 @@ async fn what_was_in_flight_to_the_first_session_goes_to_the_second() {
     accepted(&mut alice, 15).await;
     fence(&mut second, "all acknowledged").await;
 
-    let mut third = TestClient::open(&daemon, bob).await;
+    let mut third = daemon.connect(&bob).await;
     assert_eq!(third.welcome["pending"], 0);
     third.expect("caught_up").await;
     until_empty(&daemon, "bob").await;

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::common::client::{Options, TestClient};
 use crate::common::daemon::Daemon;
-use crate::exchange::expect_silence;
-use crate::roster::{Roster, hear, online, say_status, version, watch};
+use crate::exchange::expect_silence_at;
+use crate::roster::{Roster, expect_unchanged, hear, online, say_status, version, watch};
 
 async fn one_owner() -> Daemon {
     Daemon::start(|settings| {
@@ -40,7 +40,8 @@ async fn a_snapshot_of_everyone_then_what_changes() {
     // The same again is no change.
     bob.say(json!({"type": "status", "state": "busy", "text": "in a meeting"})).await;
     hear(&mut bob, "bob").await;
-    expect_silence_but_caught_up(&mut wendy).await;
+    wendy.pick("caught_up").await;
+    expect_unchanged(&mut wendy, "bob", &busy).await;
     assert_eq!(online(&daemon).await, ["bob", "dave", "wendy"]);
 }
 
@@ -69,8 +70,7 @@ async fn nothing_more_is_heard_after_unwatch_nor_in_another_session() {
     laptop.expect("caught_up").await;
     say_status(&mut carol, "busy").await;
     hear(&mut carol, "carol").await;
-    expect_silence(&mut newer).await;
-    expect_silence(&mut laptop).await;
+    expect_silence_at(&mut [&mut newer, &mut laptop]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,9 +98,4 @@ async fn a_status_is_told_to_all_own_sessions() {
     for device in [&mut phone, &mut laptop] {
         assert_eq!(hear(device, "bob").await["state"], "online");
     }
-}
-
-async fn expect_silence_but_caught_up(client: &mut TestClient) {
-    client.pick("caught_up").await;
-    expect_silence(client).await;
 }

@@ -54,15 +54,12 @@ async fn a_stored_message_is_recognised_even_after_a_kill() {
     history.assert_clean();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_was_handed_over_is_recognised() {
     let history = History::new();
-    let daemon = Daemon::start(|settings| {
-        settings.set("store.commit_delay", "1s");
-    })
-    .await;
-    let mut bob = enter(&daemon, &history, "bob", "phone").await;
-    let mut alice = enter(&daemon, &history, "alice", "chat").await;
+    let inside = Inside::start_patient(|_| ()).await;
+    let mut bob = inside.enter(&history, "bob", "phone").await;
+    let mut alice = inside.enter(&history, "alice", "chat").await;
     alice.send("bob", "m1", "one").await;
     let seq = receive(&mut bob, "m1", false).await;
     bob.ack(seq).await;

@@ -1,31 +1,47 @@
 //! Goal: a device that is left lying around does not block its user: past the quota it lapses. What it
 //! missed is in the dead letters, and it is told of the gap.
-//! Method: two devices, one that keeps up and one that is away, and more messages than the quota holds. For the
-//! device that comes at the wrong moment the disk is held in the middle of the lapse.
+//! Method: two devices, one that keeps up and one that is away, and more than the quota holds, be it in
+//! messages or in bytes. For the device that comes at the wrong moment the disk is held in the middle of the
+//! lapse.
 
 use super::common::client::{Options, Refused, TestClient};
-use super::common::daemon::Daemon;
+use super::common::daemon::{Daemon, Settings};
 use super::common::history::History;
 use super::common::inside::Inside;
 use super::common::wait;
 use super::support::{accepted, dead_letters, enter, receive, register, send, waiting};
 
+/// Messages at most that one device may be behind.
 const QUOTA: u64 = 10;
 const MESSAGES: u64 = 3 * QUOTA;
 
 #[tokio::test]
-async fn a_device_that_is_far_behind_lapses_and_blocks_nobody() {
-    let history = History::new();
-    let daemon = Daemon::start(|settings| {
+async fn a_device_that_is_far_behind_in_messages_lapses_and_blocks_nobody() {
+    lapses("x", |settings| {
         settings.set("queue.max_messages", QUOTA as i64);
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_device_that_is_far_behind_in_bytes_lapses_and_blocks_nobody() {
+    // With its names each message counts for more than a tenth of the quota.
+    let body = "x".repeat(400);
+    lapses(&body, |settings| {
+        settings.set("limits.body_bytes", "512B").set("limits.frame_bytes", "4KiB").set("queue.max_bytes", "4KiB");
+    })
+    .await;
+}
+
+async fn lapses(body: &str, quota: impl FnOnce(&mut Settings)) {
+    let history = History::new();
+    let daemon = Daemon::start(quota).await;
     register(&daemon, &history, "bob", "laptop").await;
     let mut phone = enter(&daemon, &history, "bob", "phone").await;
     let mut alice = enter(&daemon, &history, "alice", "chat").await;
     let mut last = 0;
     for number in 0..MESSAGES {
-        alice.send("bob", &format!("m{number}"), "x").await;
+        alice.send("bob", &format!("m{number}"), body).await;
         last = receive(&mut phone, &format!("m{number}"), false).await;
         phone.ack(last).await;
         accepted(&alice.recv().await, true);

@@ -1,7 +1,8 @@
 //! Goal: below `store.min_free` durable sends are refused, while everything that frees space goes on; when
 //! there is room again, so do sends.
 //! Method: the real binary with a `min_free` that no disk has; the engine in memory with a disk that fills
-//! up and empties again in one life.
+//! up and empties again in one life. No control pair talks beside it: its durable sends are refused as well,
+//! as the contract says.
 
 use doorstep::store::memory::MemoryEngine;
 

@@ -24,3 +24,4 @@ mod ttl_expires_into_dead_letters;
 mod unknown_outcome_on_a_failed_commit_after_a_push;
 mod unknown_outcome_when_the_disk_is_stuck;
 mod what_left_from_the_middle_is_no_backlog;
+mod what_nobody_comes_for;

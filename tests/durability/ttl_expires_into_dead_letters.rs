@@ -1,6 +1,6 @@
 //! Goal: a message that nobody fetched in time is not delivered any more, and is kept as a dead letter; one
 //! that is on its way to a session does not expire; nothing expires in the grace after a start.
-//! Method: short times to live; a condition on the clock, then the device comes.
+//! Method: short times to live; a condition on the clock, then the device comes. (Where nobody comes is a hazard of its own.)
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use super::common::client::{Options, TestClient};
 use super::common::daemon::Daemon;
 use super::common::history::History;
 use super::common::wait;
-use super::support::{accepted, dead_letters, enter, metric, receive, register, say, send, waiting};
+use super::support::{accepted, dead_letters, enter, metric, receive, register, rejected, say, send, waiting};
 
 const TTL: Duration = Duration::from_millis(400);
 
@@ -39,6 +39,42 @@ async fn what_waited_too_long_is_a_dead_letter() {
     assert_eq!((&letter["reason"], &letter["user"], &letter["seq"]), (&json!("expired"), &json!("bob"), &json!(first)));
     assert_eq!((&letter["message"]["id"], &letter["message"]["body"]), (&json!("m1"), &json!("gone")));
     daemon.record_dead_letters(&history).await;
+    history.assert_clean();
+}
+
+/// A time to live that is over when the owner looks: the sender is told, and nobody gets it.
+#[tokio::test]
+async fn what_comes_too_late_is_rejected_to_its_sender() {
+    const BURST: usize = 100;
+    let history = History::new();
+    let daemon = Daemon::start(|_| ()).await;
+    let mut alice = enter(&daemon, &history, "alice", "chat").await;
+    let (mut sent, mut late) = (0, Vec::new());
+    wait::until("one that comes too late", async || {
+        for number in sent..sent + BURST {
+            let send = json!({"type": "send", "id": format!("m{number}"), "to": "bob", "body": number, "ttl_ms": 1});
+            alice.speaker.queue(&send).await.unwrap();
+        }
+        alice.speaker.flush().await.unwrap();
+        sent += BURST;
+        for _ in 0..BURST {
+            let answer = alice.recv().await;
+            if answer["type"] == "rejected" {
+                rejected(&answer, "expired");
+                late.push(answer["id"].clone());
+            }
+        }
+        (!late.is_empty()).then_some(())
+    })
+    .await;
+    // Nothing expires in the grace after a start, so the others are all there.
+    let mut bob = TestClient::open(&daemon, Options::of("bob", "phone").record(&history)).await;
+    for _ in 0..sent - late.len() {
+        let message = bob.expect("message").await;
+        assert!(!late.contains(&message["id"]), "it was rejected: {message}");
+        bob.ack(message["seq"].as_u64().unwrap()).await;
+    }
+    bob.expect("caught_up").await;
     history.assert_clean();
 }
 

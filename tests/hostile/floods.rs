@@ -13,10 +13,14 @@ use crate::common::wait;
 use crate::siege::{Siege, get, is_well};
 
 /// Writes all frames without waiting for anything.
-fn pour(mut speaker: Speaker, frames: Vec<Value>) -> tokio::task::JoinHandle<Speaker> {
+fn pour<F>(mut speaker: Speaker, frames: F) -> tokio::task::JoinHandle<Speaker>
+where
+    F: IntoIterator<Item = Value, IntoIter: Send> + Send + 'static,
+{
+    let frames = frames.into_iter();
     tokio::spawn(async move {
-        for frame in &frames {
-            speaker.queue(frame).await.unwrap();
+        for frame in frames {
+            speaker.queue(&frame).await.unwrap();
         }
         speaker.flush().await.unwrap();
         speaker
@@ -55,6 +59,8 @@ async fn mallory(siege: &Siege, history: &History) -> TestClient {
 async fn thousands_of_sends_to_users_that_do_not_exist_wait_for_them_within_the_senders_share() {
     const SENDS: usize = 6_000;
     const SHARE: usize = 4_000;
+    /// One of so many turns up in the end.
+    const STEP: usize = 23;
     let siege = Siege::begin(|settings| {
         settings.set("queue.max_outstanding_per_sender", SHARE as i64).set("routing.evict_after", "1s");
     })
@@ -79,22 +85,36 @@ async fn thousands_of_sends_to_users_that_do_not_exist_wait_for_them_within_the_
     assert!((SHARE..SHARE + 256).contains(&found["accepted"]), "{found:?}");
     let stats = get(&siege.daemon, "/v1/stats").await;
     assert_eq!(stats["queues"]["messages"].as_u64().unwrap(), found["accepted"] as u64, "{stats}");
-    // Somebody of them turns up after all.
-    let mut somebody = TestClient::open(&siege.daemon, Options::of("nobody-7", "phone").record(&history)).await;
-    let message = somebody.expect("message").await;
-    assert_eq!(message["body"], 7);
-    somebody.ack(message["seq"].as_u64().unwrap()).await;
     wait::until("the records of those who do not exist to leave memory", async || {
         let loaded = get(&siege.daemon, "/v1/stats").await["users_loaded"].as_u64().unwrap();
         (loaded < 100).then_some(())
     })
     .await;
+    // Some of them turn up after all: those who have a message and those whose was refused.
+    for some in (0..SENDS).step_by(STEP).collect::<Vec<_>>().chunks(16) {
+        futures::future::join_all(some.iter().map(|n| fetch(&siege, &history, format!("nobody-{n}")))).await;
+    }
+    let report = history.assert_clean();
+    assert!(report.deliveries as usize >= SHARE / STEP, "{report}");
     siege.end().await;
+}
+
+/// Comes for the first time, takes what waits, and leaves.
+async fn fetch(siege: &Siege, history: &History, user: String) {
+    let mut client = TestClient::open(&siege.daemon, Options::of(&user, "phone").record(history)).await;
+    loop {
+        let frame = client.recv().await;
+        if frame["type"] == "caught_up" {
+            break;
+        }
+        client.ack(frame["seq"].as_u64().unwrap()).await;
+    }
+    client.leave().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sends_beyond_the_rate_of_a_session_are_rate_limited_and_acks_are_not() {
-    const SENDS: usize = 2_000;
+    const BURST: usize = 2_000;
     let siege = Siege::begin(|settings| {
         // The pair needs some 300 a second and session at most.
         settings.set("limits.sends_per_second_per_session", 1_000).set("limits.sends_in_flight", 4_000);
@@ -103,14 +123,23 @@ async fn sends_beyond_the_rate_of_a_session_are_rate_limited_and_acks_are_not() 
     let history = History::new();
     let mut bob = TestClient::open(&siege.daemon, Options::of("bob", "phone").record(&history)).await;
     bob.expect("caught_up").await;
-    let client = mallory(&siege, &history).await;
-    let (speaker, mut listener) = client.into_halves();
-    let pouring = pour(speaker, sends(SENDS, |_| "bob".to_owned()));
-    let found = answers_while(&mut listener, SENDS, &mut bob).await;
+    let (mut speaker, mut listener) = mallory(&siege, &history).await.into_halves();
+    // A machine that is slower than the rate at first need not be so for ever.
+    let mut found = BTreeMap::new();
+    while !found.contains_key("rate_limited") {
+        let sent: usize = found.values().sum();
+        assert!(sent < 50 * BURST, "no send was too fast: {found:?}");
+        let frames =
+            (sent..sent + BURST).map(|n| json!({"type": "send", "id": format!("m{n}"), "to": "bob", "body": n}));
+        let pouring = pour(speaker, frames.collect::<Vec<_>>());
+        for (code, count) in answers_while(&mut listener, BURST, &mut bob).await {
+            *found.entry(code).or_default() += count;
+        }
+        speaker = pouring.await.unwrap();
+    }
     eprintln!("{found:?}");
-    assert!(found["rate_limited"] > 0 && found["accepted"] >= 1_000, "{found:?}");
+    assert!(found["accepted"] >= 1_000, "a second's worth may come at once: {found:?}");
     // The time named is enough, give or take what others of the same rate took meanwhile.
-    let mut speaker = pouring.await.unwrap();
     for attempt in 0.. {
         assert!(attempt < 10, "the time named is never enough");
         let again = json!({"type": "send", "id": format!("again-{attempt}"), "to": "bob", "body": "later"});
@@ -185,12 +214,17 @@ async fn the_sessions_of_a_user_share_its_rate() {
     for device in ["phone", "laptop"] {
         let mut client = TestClient::connect(&siege.daemon, "mallory", device).await;
         client.expect("caught_up").await;
-        let (speaker, listener) = client.into_halves();
-        let frames =
-            (0..EACH).map(|n| json!({"type": "send", "id": format!("{device}-{n}"), "to": "bob", "body": n})).collect();
-        sessions.push((pour(speaker, frames), listener));
+        sessions.push((device, client.into_halves()));
     }
+    // Before the first of them is written: what passes from now on counts.
     let began = Instant::now();
+    let mut sessions: Vec<_> = sessions
+        .into_iter()
+        .map(|(device, (speaker, listener))| {
+            let send = |n| json!({"type": "send", "id": format!("{device}-{n}"), "to": "bob", "body": n});
+            (pour(speaker, (0..EACH).map(send).collect::<Vec<_>>()), listener)
+        })
+        .collect();
     for (pouring, listener) in &mut sessions {
         for (code, count) in answers(listener, EACH).await {
             *all.entry(code).or_default() += count;
@@ -291,18 +325,17 @@ async fn floods_of_presence_and_watches_are_coalesced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ephemeral_sends_in_thousands_are_dropped_where_there_is_no_room_and_nobody_waits() {
-    const FLOOD: usize = 5_000;
+    // Of 8 KiB each: more than the daemon's memory may grow by, so that whoever keeps them is found out.
+    const FLOOD: usize = 12_000;
     let siege = Siege::begin(|_| ()).await;
     let history = History::new();
     // One that reads nothing at all, and is owed something durable.
     let mut deaf = TestClient::open(&siege.daemon, Options::of("deaf", "phone").record(&history)).await;
     deaf.expect("caught_up").await;
     let (speaker, mut listener) = mallory(&siege, &history).await.into_halves();
-    let body = "e".repeat(8 * 1024);
-    let mut frames: Vec<_> =
-        (0..FLOOD).map(|_| json!({"type": "send", "to": "deaf", "body": body, "ephemeral": true})).collect();
-    frames.push(json!({"type": "send", "id": "durable", "to": "deaf", "body": "still here"}));
-    let pouring = pour(speaker, frames);
+    let typing = json!({"type": "send", "to": "deaf", "body": "e".repeat(8 * 1024), "ephemeral": true});
+    let durable = json!({"type": "send", "id": "durable", "to": "deaf", "body": "still here"});
+    let pouring = pour(speaker, std::iter::repeat_n(typing, FLOOD).chain([durable]));
     assert_eq!(listener.expect("accepted").await["id"], "durable");
     let _speaker = pouring.await.unwrap();
     // Now it reads: some of the ephemeral ones, and the durable one for certain.

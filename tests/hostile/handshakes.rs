@@ -7,11 +7,13 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::common::client::TestClient;
+use crate::common::wait;
 use crate::raw::{FIN, Raw, TEXT, frame, upgrade_request};
 use crate::siege::{Siege, get, is_well, until_connections};
 
 const HALF_OPEN: u64 = 10_000;
-/// Descriptors that the test needs for anything else, or other tests of this binary do.
+/// Descriptors that the test needs for anything else, or other tests of this binary do; less where there
+/// are few altogether.
 const OTHER_DESCRIPTORS: u64 = 1_000;
 /// Half-open connections that are let in at once.
 const HANDSHAKES: i64 = 1_000;
@@ -25,7 +27,7 @@ fn room_for_connections() -> u64 {
         let _kept = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum }).is_err();
     }
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    limit.saturating_sub(OTHER_DESCRIPTORS).min(HALF_OPEN)
+    (limit - OTHER_DESCRIPTORS.min(limit / 4)).min(HALF_OPEN)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,9 +58,12 @@ async fn ten_thousand_half_open_handshakes_keep_nobody_out() {
             is_well(&mut honest).await;
         }
     }
-    let connections = get(&siege.daemon, "/v1/stats").await["connections"].as_i64().unwrap();
-    // Those that were told to go may not have got to it yet; they never add up.
-    assert!(connections <= 2 * HANDSHAKES, "{connections} connections are open");
+    // Those that were told to go may not have got to it yet; the pair and the honest one are no handshakes.
+    wait::until("no more handshakes than are let in", async || {
+        let connections = get(&siege.daemon, "/v1/stats").await["connections"].as_i64().unwrap();
+        (connections <= HANDSHAKES + 3).then_some(())
+    })
+    .await;
     siege.rounds_more(10).await;
     until_connections(&siege.daemon, 2).await;
     drop(open);

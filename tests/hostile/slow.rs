@@ -17,7 +17,7 @@ use crate::siege::{Siege, get, register, until_connections};
 
 /// Body of a message that soon fills a socket.
 const LARGE_BYTES: usize = 16 * 1024;
-/// A write that takes longer is one that nobody reads.
+/// After a write that takes longer it is looked whether anybody is there to read; then it goes on.
 const STALL: Duration = Duration::from_millis(500);
 
 /// Short, but long enough for a busy machine not to make the pair look dead.
@@ -36,13 +36,24 @@ async fn until_gone(siege: &Siege, user: &str) {
     wait::until(&format!("the session of {user} to end"), async || (!online(siege, user).await).then_some(())).await;
 }
 
-/// Writes `bytes` again and again until the server does not take them any more, or the session is gone.
-async fn until_it_cannot_write(siege: &Siege, client: &mut Raw, bytes: &[u8]) {
-    wait::until("the server to stop listening", async || {
-        let written = tokio::time::timeout(STALL, client.stream.write_all(bytes)).await;
-        (!matches!(written, Ok(Ok(()))) || !online(siege, "mallory").await).then_some(())
+/// Writes whole frames, each time those that `more` returns, until the session is gone. A write that gets
+/// nowhere proves nothing: the server may be busy. It is taken up where it stopped, so that the end is
+/// never that of a client whose frames were cut.
+async fn write_until_gone(siege: &Siege, client: &mut Raw, mut more: impl FnMut() -> Vec<u8>) {
+    let (mut frames, mut at) = (more(), 0);
+    wait::until("the server to end the session", async || {
+        if at == frames.len() {
+            (frames, at) = (more(), 0);
+        }
+        match tokio::time::timeout(STALL, client.stream.write(&frames[at..])).await {
+            Ok(Ok(written)) => at += written,
+            Ok(Err(_)) => return Some(()),
+            Err(_) => {}
+        }
+        (!online(siege, "mallory").await).then_some(())
     })
     .await;
+    until_gone(siege, "mallory").await;
 }
 
 /// `count` large messages for `to`, each answered.
@@ -110,9 +121,7 @@ async fn a_client_that_asks_and_never_reads_is_ended() {
     for ask in asks {
         let mut deaf = Raw::connect_narrow(&siege.daemon).await.enter("mallory").await;
         let many = frame(FIN | TEXT, ask.to_string().as_bytes()).repeat(500);
-        // The server stops reading at some point, since it has left: then writing fails, or takes for ever.
-        until_it_cannot_write(&siege, &mut deaf, &many).await;
-        until_gone(&siege, "mallory").await;
+        write_until_gone(&siege, &mut deaf, || many.clone()).await;
     }
     let overflowed = get(&siege.daemon, "/v1/stats").await["counters"]["sessions_overflowed"].clone();
     assert_eq!(overflowed, 3);
@@ -124,8 +133,7 @@ async fn a_client_that_floods_pings_of_websocket_and_never_reads_is_ended_too() 
     let siege = Siege::begin(|_| ()).await;
     let mut deaf = Raw::connect_narrow(&siege.daemon).await.enter("mallory").await;
     let many = frame(FIN | crate::raw::PING, &[b'p'; 125]).repeat(500);
-    until_it_cannot_write(&siege, &mut deaf, &many).await;
-    until_gone(&siege, "mallory").await;
+    write_until_gone(&siege, &mut deaf, || many.clone()).await;
     siege.end().await;
 }
 
@@ -193,16 +201,23 @@ async fn fill(mut alice: TestClient, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_that_never_reads_holds_up_nobody() {
+async fn a_crowd_that_never_reads_holds_up_nobody_and_costs_a_window_each() {
     const CROWD: usize = 40;
-    let siege = Siege::begin(brisk).await;
+    const ROUNDS: usize = 20;
+    const WINDOW: u64 = 4;
+    let siege = Siege::begin(|settings| {
+        // What the store keeps in its cache is none of the crowd's memory.
+        settings.set("limits.window", WINDOW as i64).set("store.cache_bytes", "1MiB");
+    })
+    .await;
+    let history = History::new();
     let mut crowd = Vec::new();
     for n in 0..CROWD {
         crowd.push(Raw::connect_narrow(&siege.daemon).await.enter(&format!("deaf-{n}")).await);
     }
-    let mut alice = TestClient::connect(&siege.daemon, "alice", "phone").await;
+    let mut alice = TestClient::open(&siege.daemon, Options::of("alice", "phone").record(&history)).await;
     alice.expect("caught_up").await;
-    for round in 0..20 {
+    for round in 0..ROUNDS {
         for n in 0..CROWD {
             let (to, id) = (format!("deaf-{n}"), format!("m{round}-{n}"));
             alice.send(&to, &id, format!("{round:0>LARGE_BYTES$}")).await;
@@ -212,8 +227,18 @@ async fn a_crowd_that_never_reads_holds_up_nobody() {
         }
     }
     alice.leave().await;
-    until_connections(&siege.daemon, 2).await;
+    // All of them are still there, and none has more than a window on its way, however much waits.
+    let page = get(&siege.daemon, "/v1/sessions").await;
+    let sessions = page["sessions"].as_array().unwrap().iter();
+    let deaf: Vec<_> = sessions.filter(|session| session["user"].as_str().unwrap().starts_with("deaf-")).collect();
+    assert_eq!(deaf.len(), CROWD, "{page}");
+    let excess = deaf.iter().find(|session| session["in_flight"] != WINDOW);
+    assert!(excess.is_none(), "more or less than a window: {excess:?}");
     drop(crowd);
+    until_connections(&siege.daemon, 2).await;
+    let catching_up = (0..CROWD).map(async |n| catch_up(&siege, &history, &format!("deaf-{n}"), "raw", ROUNDS).await);
+    futures::future::join_all(catching_up).await;
+    history.assert_clean();
     siege.end().await;
 }
 
@@ -223,21 +248,12 @@ async fn a_sender_that_never_reads_its_answers_loses_the_session_and_nothing_els
     let mut deaf = Raw::connect_narrow(&siege.daemon).await.enter("mallory").await;
     // Long names make long answers.
     let bob = "b".repeat(128);
-    let mut sent = 0;
-    wait::until("the end of the session", async || {
-        let burst: Vec<u8> = (0..200)
-            .flat_map(|n| {
-                let id = format!("{:0>64}", sent + n);
-                let send = json!({"type": "send", "id": id, "to": bob, "body": sent + n});
-                frame(FIN | TEXT, send.to_string().as_bytes())
-            })
-            .collect();
-        sent += 200;
-        let written = tokio::time::timeout(STALL, deaf.stream.write_all(&burst)).await;
-        (!matches!(written, Ok(Ok(()))) || !online(&siege, "mallory").await).then_some(())
+    let mut numbers = 0..;
+    write_until_gone(&siege, &mut deaf, || {
+        let send = |n: u64| json!({"type": "send", "id": format!("{n:0>64}"), "to": bob, "body": n}).to_string();
+        numbers.by_ref().take(200).flat_map(|n| frame(FIN | TEXT, send(n).as_bytes())).collect()
     })
     .await;
-    until_gone(&siege, "mallory").await;
     // What was taken is in order and complete up to where it ends, though its sender never read a word.
     let waiting = get(&siege.daemon, &format!("/v1/queues/{bob}")).await["messages"].as_u64().unwrap();
     let mut bob = TestClient::connect(&siege.daemon, &bob, "phone").await;

@@ -1,6 +1,7 @@
 //! Goal: a record that decayed on the disk costs its message and nothing else: it is logged as an error
 //! and listed among the dead letters as `corrupt`, its neighbours arrive in order, the queue empties.
-//! Method: bytes of stored records are changed through the engine while the router is stopped.
+//! Method: bytes of stored records are changed through the engine while the router is stopped. A control
+//! pair talks on while it finds them, and its memory is measured.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +9,7 @@ use doorstep::store::engine::Keyspace;
 use serde_json::json;
 
 use crate::common::client::{Options, TestClient};
+use crate::common::control_pair::ControlPair;
 use crate::common::daemon::Daemon;
 use crate::common::history::History;
 use crate::common::wait;
@@ -15,6 +17,8 @@ use crate::place;
 use crate::traffic::collect;
 
 const MESSAGES: usize = 5;
+/// By how much the daemon's memory may grow, whatever it finds.
+const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_in_the_middle() {
@@ -48,6 +52,8 @@ async fn decay(damaged: &[usize], registered: bool) {
     let bad: BTreeSet<u64> = damaged.iter().map(|at| seqs[*at]).collect();
     place::inside(&daemon.data_dir(), |engine| damage(engine, &bad));
     daemon.restart().await;
+    let pair = ControlPair::start(&daemon, "control").await;
+    let before = daemon.rss_bytes();
 
     let got = collect(&daemon, "bob", "phone", &history).await;
     let got: Vec<u64> = got.iter().map(|message| message["seq"].as_u64().unwrap()).collect();
@@ -60,6 +66,10 @@ async fn decay(damaged: &[usize], registered: bool) {
     .await;
     assert_buried(&daemon, &bad).await;
     daemon.record_dead_letters(&history).await;
+    let witness = pair.finish().await;
+    assert_eq!(witness.report.deliveries, witness.messages, "the control pair lost something");
+    let grown = daemon.peak_rss_bytes().saturating_sub(before);
+    assert!(grown <= GROWTH_BYTES_MAX, "the daemon's memory grew by {grown} bytes");
 
     // Life goes on behind it, over a restart too.
     let mut alice = TestClient::open(&daemon, Options::of("alice", "phone").record(&history)).await;

@@ -1,19 +1,27 @@
 //! Goal: `doorstep drain` is an orderly stop like SIGTERM: what is undecided is decided and answered
-//! before the goodbye, nobody new is let in, the exit code is 0 and the place is left tidy.
+//! before the goodbye, nobody new is let in, the exit code is 0 and the place is left tidy; past the grace
+//! it ends all the same, with 1.
 //! Method: a send whose answer is still open because its recipient was pushed to and says nothing, a
-//! client that is half inside, and the command.
+//! client that is half inside, and the command. Then, in the test's own process, a delay without end and
+//! a disk that is held, so that each answer can have one reason only.
 
+use std::time::Duration;
+
+use doorstep::daemon::DaemonError;
+use doorstep::store::memory::Unsynced;
 use serde_json::json;
 
 use crate::common::client::{Options, Refused, TestClient};
 use crate::common::daemon::Daemon;
 use crate::common::history::History;
+use crate::common::inside::Inside;
+use crate::common::wait;
 use crate::traffic::collect;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_settles_what_is_open_and_ends_the_router() {
     let history = History::new();
-    // As long as may be, so that the drain and not the delay sends the message to the disk.
+    // As long as may be here, so that the answer is still open when the command comes.
     let mut daemon = Daemon::start(|settings| {
         settings.set("store.commit_delay", "1s");
     })
@@ -51,36 +59,93 @@ async fn a_drain_settles_what_is_open_and_ends_the_router() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_back_is_stored_by_the_drain_and_not_by_the_delay() {
+    let history = History::new();
+    let mut inside = Inside::start_patient(|_| ()).await;
+    let mut bob = inside.connect(&Options::of("bob", "phone").record(&history)).await;
+    bob.expect("caught_up").await;
+    let mut alice = inside.connect(&Options::of("alice", "phone").record(&history)).await;
+    alice.expect("caught_up").await;
+    alice.send("bob", "m1", "undecided").await;
+    let pushed = bob.expect("message").await;
+    assert_eq!(inside.admin("POST", "/v1/drain").await.0, 202);
+    let answer = alice.expect("accepted").await;
+    assert_eq!((&answer["seq"], &answer["stored"]), (&pushed["seq"], &json!(true)), "{answer}");
+    assert_eq!(alice.expect("goodbye").await["code"], 1012);
+    inside.exit().await.unwrap();
+    drop((alice, bob));
+    inside.begin().await;
+    let mut bob = inside.connect(&Options::of("bob", "phone").record(&history)).await;
+    assert_eq!(bob.expect("message").await["seq"], pushed["seq"]);
+    history.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_send_that_comes_while_it_drains_is_refused_and_may_be_repeated_later() {
     let history = History::new();
-    let mut daemon = Daemon::start(|_| ()).await;
-    let mut traffic = crate::traffic::Traffic::start(&daemon, &history, &["alice", "carol"], &["bob", "dave"]).await;
-    let bob = TestClient::open(&daemon, Options::of("bob", "phone").record(&history)).await;
-    traffic.receive(bob, true);
-    traffic.in_full_swing(300, 30).await;
-    assert_eq!(daemon.admin("POST", "/v1/drain").await.0, 202);
-    assert!(daemon.exit().await.success());
-    let (sent, received) = traffic.ended().await;
-    sent.iter().for_each(crate::traffic::Sent::assert_no_answer_is_missing);
-    sent.iter().map(|seen| &seen.end).chain(received.iter().map(|seen| &seen.end)).for_each(|end| {
-        end.retry_after_ms();
-    });
+    let mut inside = Inside::start(|_| ()).await;
+    let mut alice = inside.connect(&Options::of("alice", "phone").record(&history)).await;
+    alice.expect("caught_up").await;
+    // The drain is not over before this one is answered, and it is not answered before the gate opens.
+    let gate = inside.engine.hold_commits();
+    alice.send("bob", "before", 1).await;
+    inside.until_commit_held().await;
+    assert_eq!(inside.admin("POST", "/v1/drain").await.0, 202);
+    wait::until("the drain to have begun", async || {
+        (inside.admin("GET", "/v1/health").await.1["draining"] == true).then_some(())
+    })
+    .await;
+    for id in ["during", "as well"] {
+        alice.send("bob", id, 2).await;
+        let refused = alice.expect("rejected").await;
+        assert_eq!((&refused["id"], &refused["code"]), (&json!(id), &json!("shutting_down")), "{refused}");
+    }
+    drop(gate);
+    assert_eq!(alice.expect("accepted").await["id"], "before");
+    assert_eq!(alice.expect("goodbye").await["code"], 1012);
+    inside.exit().await.unwrap();
+    drop(alice);
 
-    daemon.restart().await;
-    let refused: Vec<_> = sent.iter().flat_map(|seen| seen.ids.iter().filter_map(|id| seen.answers.get(id))).collect();
-    for answer in refused.into_iter().filter(|answer| answer["type"] == "rejected").take(20) {
-        assert_eq!(answer["code"], "shutting_down", "{answer}");
-        let (id, to) = (answer["id"].as_str().unwrap(), answer["to"].as_str().unwrap());
-        let from = id.split_once(':').unwrap().0;
-        let mut sender = TestClient::open(&daemon, Options::of(from, "sender").record(&history)).await;
-        sender.expect("caught_up").await;
-        let number: u64 = id.split_once(':').unwrap().1.parse().unwrap();
-        sender.say(json!({"type": "send", "id": id, "to": to, "body": {"n": number}, "retry": true})).await;
-        sender.expect("accepted").await;
-        sender.leave().await;
+    inside.begin().await;
+    let mut alice = inside.connect(&Options::of("alice", "phone").record(&history)).await;
+    alice.expect("caught_up").await;
+    alice.say(json!({"type": "send", "id": "during", "to": "bob", "body": 2, "retry": true})).await;
+    alice.expect("accepted").await;
+    let mut bob = inside.connect(&Options::of("bob", "phone").record(&history)).await;
+    for id in ["before", "during"] {
+        assert_eq!(bob.expect("message").await["id"], id);
     }
-    for user in ["bob", "dave"] {
-        collect(&daemon, user, "phone", &history).await;
+    bob.expect("caught_up").await;
+    history.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_the_disk_holds_up_past_the_grace_ends_with_1_and_loses_nothing() {
+    let history = History::new();
+    let mut inside = Inside::start(|config| config.shutdown.grace = Duration::from_millis(300)).await;
+    let mut alice = inside.connect(&Options::of("alice", "phone").record(&history)).await;
+    alice.expect("caught_up").await;
+    alice.send("bob", "safe", 1).await;
+    assert_eq!(alice.expect("accepted").await["stored"], true);
+    let _gate = inside.engine.hold_commits();
+    alice.send("bob", "stuck", 2).await;
+    inside.until_commit_held().await;
+    assert_eq!(inside.admin("POST", "/v1/drain").await.0, 202);
+    let ended = inside.exit().await.unwrap_err();
+    assert!(matches!(ended, DaemonError::GraceOver), "{ended}");
+    assert_eq!(ended.exit_code(), 1);
+    drop(alice);
+
+    inside.crash(Unsynced::Lost).await;
+    inside.begin().await;
+    let mut alice = inside.connect(&Options::of("alice", "phone").record(&history)).await;
+    alice.expect("caught_up").await;
+    alice.say(json!({"type": "send", "id": "stuck", "to": "bob", "body": 2, "retry": true})).await;
+    alice.expect("accepted").await;
+    let mut bob = inside.connect(&Options::of("bob", "phone").record(&history)).await;
+    for id in ["safe", "stuck"] {
+        assert_eq!(bob.expect("message").await["id"], id);
     }
+    bob.expect("caught_up").await;
     history.assert_clean();
 }

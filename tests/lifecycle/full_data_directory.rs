@@ -3,22 +3,19 @@
 //! unknown, the exit code is 75 after `store.poison_grace`, and after a restart with room everything
 //! that was accepted is there.
 //! Method: a small file system filled to the brim, where this user may mount one; and, everywhere, the
-//! engine in memory with its faults on demand, under the whole router in this process.
+//! engine in memory with its faults on demand, under the whole router in this process. No control pair
+//! talks beside it: on such a disk its durable sends are refused, as the contract says.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use doorstep::config::Config;
-use doorstep::daemon::{Daemon as InProcess, DaemonError};
-use doorstep::store::memory::{MemoryEngine, Unsynced};
-use doorstep::store::writer::Cellar;
+use doorstep::daemon::DaemonError;
+use doorstep::store::memory::Unsynced;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
 use crate::common::client::{Options, TestClient};
 use crate::common::daemon::Daemon;
 use crate::common::history::History;
+use crate::common::inside::Inside;
 use crate::common::wait;
 use crate::place::SmallDisk;
 use crate::traffic::collect;
@@ -26,6 +23,9 @@ use crate::traffic::collect;
 /// The code that asks a supervisor to try again later.
 const TRY_AGAIN_LATER: i32 = 75;
 const MIN_FREE: u64 = 8 << 20;
+/// A grace that is not over before the test is: what a poisoned router does meanwhile and how it ends are
+/// looked at apart.
+const NO_END: Duration = Duration::from_secs(3600);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn below_min_free_sends_are_refused_and_acks_go_on() {
@@ -60,38 +60,21 @@ async fn below_min_free_sends_are_refused_and_acks_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_ends_in_75_and_loses_nothing() {
+async fn a_full_disk_takes_nothing_and_loses_nothing() {
     let Some(disk) = SmallDisk::mount(32) else { return };
     let history = History::new();
-    let mut daemon = Daemon::start(|settings| {
-        settings
-            .set("store.path", disk.store().to_str().unwrap())
-            .set("store.min_free", "0B")
-            .set("store.poison_grace", "1s")
-            .set("queue.accept_timeout", "3s");
-    })
-    .await;
+    let mut daemon = start_on(&disk, "1h").await;
     let mut alice = sender(&daemon.url(), &history).await;
     assert_eq!(send(&mut alice, "bob", "before").await["type"], "accepted");
     disk.fill(0);
-    // Some room may be left in the block that the journal has begun.
-    let mut n = 0;
-    let code = loop {
-        n += 1;
-        assert!(n < 10_000, "a full disk takes everything");
-        let answer = send(&mut alice, "bob", &format!("m{n}")).await;
-        if answer["type"] == "rejected" {
-            break answer["code"].as_str().unwrap().to_owned();
-        }
-    };
-    assert!(["unknown_outcome", "storage_unavailable"].contains(&&*code), "{code}");
+    let (n, refused) = until_refused(&mut alice).await;
+    assert!(["unknown_outcome", "storage_unavailable"].contains(&refused["code"].as_str().unwrap()), "{refused}");
     assert_eq!(send(&mut alice, "carol", "m0").await["code"], "storage_unavailable", "nothing is tried any more");
     let (status, health) = daemon.admin("GET", "/v1/health").await;
     assert_eq!((status, &health["store"]), (503, &json!("poisoned")), "{health}");
-    let goodbye = alice.expect("goodbye").await;
-    assert_eq!(goodbye["code"], 1012, "{goodbye}");
-    assert_eq!(daemon.exit().await.code(), Some(TRY_AGAIN_LATER));
 
+    daemon.kill9();
+    drop(alice);
     disk.make_room();
     daemon.restart().await;
     // What is unknown may be there or not; the sender repeats it and it is there once.
@@ -106,17 +89,50 @@ async fn a_full_disk_ends_in_75_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_ends_in_75() {
+    let Some(disk) = SmallDisk::mount(32) else { return };
+    let mut daemon = start_on(&disk, "100ms").await;
+    let mut alice = sender(&daemon.url(), &History::new()).await;
+    disk.fill(0);
+    until_refused(&mut alice).await;
+    assert_eq!(alice.expect("goodbye").await["code"], 1012);
+    assert_eq!(daemon.exit().await.code(), Some(TRY_AGAIN_LATER));
+}
+
+/// Without a limit that would refuse anything before the disk is full.
+async fn start_on(disk: &SmallDisk, poison_grace: &str) -> Daemon {
+    Daemon::start(|settings| {
+        settings
+            .set("store.path", disk.store().to_str().unwrap())
+            .set("store.min_free", "0B")
+            .set("store.poison_grace", poison_grace);
+    })
+    .await
+}
+
+/// Sends to bob until one is refused: how many it took, and the refusal. Some room may be left in the block
+/// that the journal has begun.
+async fn until_refused(alice: &mut TestClient) -> (usize, Value) {
+    for n in 1..10_000 {
+        let answer = send(alice, "bob", &format!("m{n}")).await;
+        if answer["type"] == "rejected" {
+            return (n, answer);
+        }
+    }
+    panic!("a full disk takes everything");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failed_sync_poisons_and_what_was_accepted_survives_either_way() {
     for unsynced in [Unsynced::Lost, Unsynced::Kept] {
         let history = History::new();
-        let engine = MemoryEngine::new();
-        let house = House::start(&engine).await;
-        let mut bob = TestClient::attempt(&house.url, &Options::of("bob", "phone").record(&history)).await.unwrap();
+        let mut inside = Inside::start(|config| config.store.poison_grace = NO_END).await;
+        let mut bob = inside.connect(&Options::of("bob", "phone").record(&history)).await;
         bob.expect("caught_up").await;
-        let mut alice = sender(&house.url, &history).await;
+        let mut alice = sender(&inside.url(), &history).await;
         assert_eq!(send(&mut alice, "carol", "kept").await["stored"], true);
 
-        engine.fail_syncs(1);
+        inside.engine.fail_syncs(1);
         assert_eq!(send(&mut alice, "carol", "doubtful").await["code"], "unknown_outcome");
         assert_eq!(send(&mut alice, "carol", "refused").await["code"], "storage_unavailable");
         assert_eq!(send(&mut alice, "bob", "refused").await["code"], "storage_unavailable");
@@ -126,20 +142,14 @@ async fn a_failed_sync_poisons_and_what_was_accepted_survives_either_way() {
         assert_eq!(bob.expect("message").await["ephemeral"], true);
         alice.say(json!({"type": "watch", "users": ["bob"]})).await;
         assert_eq!(alice.expect("presence").await["users"][0]["state"], "online");
-        // Bob may be sent away before her, which she would hear.
-        alice.say(json!({"type": "unwatch", "users": ["bob"]})).await;
-
-        let error = wait::within("the end", house.running).await.unwrap().unwrap_err();
-        assert!(matches!(error, DaemonError::Poisoned), "{error}");
-        assert_eq!(i32::from(error.exit_code()), TRY_AGAIN_LATER);
-        assert_eq!(alice.expect_close().await.0, 1012);
+        inside.crash(unsynced).await;
         drop((alice, bob));
 
-        let house = House::start(&engine.crash(unsynced)).await;
-        let mut alice = sender(&house.url, &history).await;
+        inside.begin().await;
+        let mut alice = sender(&inside.url(), &history).await;
         alice.say(json!({"type": "send", "id": "doubtful", "to": "carol", "body": "hello", "retry": true})).await;
         alice.expect("accepted").await;
-        let mut carol = TestClient::attempt(&house.url, &Options::of("carol", "phone").record(&history)).await.unwrap();
+        let mut carol = inside.connect(&Options::of("carol", "phone").record(&history)).await;
         for id in ["kept", "doubtful"] {
             let message = carol.expect("message").await;
             assert_eq!(message["id"], id, "{unsynced:?}: {message}");
@@ -147,18 +157,16 @@ async fn a_failed_sync_poisons_and_what_was_accepted_survives_either_way() {
         }
         carol.expect("caught_up").await;
         history.assert_clean();
-        house.stop().await;
+        inside.stop().await.unwrap();
     }
 }
 
 /// The very last sync is one like any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clean_mark_that_cannot_be_synced_ends_in_75() {
-    let engine = MemoryEngine::new();
-    let house = House::start(&engine).await;
-    engine.fail_syncs(1);
-    house.stop.send(()).unwrap();
-    let error = wait::within("the end", house.running).await.unwrap().unwrap_err();
+    let mut inside = Inside::start(|_| ()).await;
+    inside.engine.fail_syncs(1);
+    let error = inside.stop().await.unwrap_err();
     assert_eq!(i32::from(error.exit_code()), TRY_AGAIN_LATER, "{error}");
 }
 
@@ -166,14 +174,14 @@ async fn a_clean_mark_that_cannot_be_synced_ends_in_75() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_dies_under_a_commit_ends_in_75() {
     let history = History::new();
-    let engine = MemoryEngine::new();
-    let house = House::start(&engine).await;
-    let mut alice = sender(&house.url, &history).await;
+    let mut inside = Inside::start(|config| config.store.poison_grace = Duration::from_millis(100)).await;
+    let engine = inside.engine.clone();
+    let mut alice = sender(&inside.url(), &history).await;
     let gate = engine.hold_commits();
     alice.send("bob", "m1", "hello").await;
     wait::until("the commit that hangs", async || engine.holds_a_commit().then_some(())).await;
     engine.poison();
-    let error = wait::within("the end", house.running).await.unwrap().unwrap_err();
+    let error = inside.exit().await.unwrap_err();
     assert!(matches!(error, DaemonError::Poisoned), "{error}");
     drop(gate);
 }
@@ -182,69 +190,42 @@ async fn an_engine_that_dies_under_a_commit_ends_in_75() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_that_fails_after_a_push_leaves_the_outcome_unknown() {
     let history = History::new();
-    let engine = MemoryEngine::new();
-    let house = House::start(&engine).await;
-    let mut bob = TestClient::attempt(&house.url, &Options::of("bob", "phone").record(&history)).await.unwrap();
+    let mut inside = Inside::start(|config| config.store.poison_grace = NO_END).await;
+    let mut bob = inside.connect(&Options::of("bob", "phone").record(&history)).await;
     bob.expect("caught_up").await;
-    let mut alice = sender(&house.url, &history).await;
-    engine.fail_syncs(1);
+    let mut alice = sender(&inside.url(), &history).await;
+    inside.engine.fail_syncs(1);
     let answer = send(&mut alice, "bob", "m1").await;
     assert_eq!(answer["code"], "unknown_outcome", "{answer}");
     let pushed = bob.expect("message").await;
     assert_eq!(pushed["id"], "m1", "it went out before the disk was tried");
     bob.ack(pushed["seq"].as_u64().unwrap()).await;
-    assert!(wait::within("the end", house.running).await.unwrap().is_err());
+    inside.crash(Unsynced::Lost).await;
     drop((alice, bob));
 
-    let house = House::start(&engine.crash(Unsynced::Lost)).await;
-    let mut alice = sender(&house.url, &history).await;
+    inside.begin().await;
+    let mut alice = sender(&inside.url(), &history).await;
     alice.say(json!({"type": "send", "id": "m1", "to": "bob", "body": "hello", "retry": true})).await;
     alice.expect("accepted").await;
-    let mut bob = TestClient::attempt(&house.url, &Options::of("bob", "phone").record(&history)).await.unwrap();
+    let mut bob = inside.connect(&Options::of("bob", "phone").record(&history)).await;
     let again = bob.expect("message").await;
     assert_eq!((&again["id"], &again["redelivered"]), (&json!("m1"), &json!(true)), "{again}");
     bob.ack(again["seq"].as_u64().unwrap()).await;
     bob.expect("caught_up").await;
     history.assert_clean();
-    house.stop().await;
+    inside.stop().await.unwrap();
 }
 
-/// A whole router in this process.
-struct House {
-    url: String,
-    stop: oneshot::Sender<()>,
-    running: JoinHandle<Result<(), DaemonError>>,
-    _dir: tempfile::TempDir,
-}
-
-impl House {
-    async fn start(engine: &Arc<MemoryEngine>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::default();
-        config.gateway.listen = "127.0.0.1:0".parse().unwrap();
-        config.admin.socket = dir.path().join("doorstep.sock");
-        config.store.poison_grace = Duration::from_millis(500);
-        let engine = engine.clone();
-        let daemon = InProcess::start_with(config, move |store, queue, metrics| {
-            Cellar::open_on(engine, store, queue, metrics, doorstep::clock::wall_us() / 1000)
-        })
-        .await
-        .unwrap();
-        let url = format!("ws://{}/v1/connect", daemon.address());
-        let (stop, asked) = oneshot::channel();
-        let running = tokio::spawn(daemon.run(async move {
-            // Whoever drops the other end wants it to go on.
-            if asked.await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }));
-        Self { url, stop, running, _dir: dir }
-    }
-
-    async fn stop(self) {
-        self.stop.send(()).unwrap();
-        wait::within("the orderly end", self.running).await.unwrap().unwrap();
-    }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_ends_in_75_when_the_grace_is_over() {
+    let mut inside = Inside::start(|config| config.store.poison_grace = Duration::from_millis(100)).await;
+    let mut alice = sender(&inside.url(), &History::new()).await;
+    inside.engine.fail_syncs(1);
+    assert_eq!(send(&mut alice, "carol", "doubtful").await["code"], "unknown_outcome");
+    let ended = inside.exit().await.unwrap_err();
+    assert!(matches!(ended, DaemonError::Poisoned), "{ended}");
+    assert_eq!(i32::from(ended.exit_code()), TRY_AGAIN_LATER);
+    assert_eq!(alice.expect_close().await.0, 1012);
 }
 
 async fn sender(url: &str, history: &History) -> TestClient {

@@ -4,11 +4,13 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use doorstep::store::FjallEngine;
 use doorstep::store::engine::{Change, Engine, KeyRange, Keyspace, Order};
+use rustix::process::geteuid;
 use xxhash_rust::xxh3::xxh3_64;
 
 const CACHE_BYTES: u64 = 8 << 20;
@@ -49,21 +51,32 @@ pub fn numbers(engine: &FjallEngine, key: &str) -> Vec<u64> {
     record[9..].chunks(8).map(|number| u64::from_be_bytes(number.try_into().unwrap())).collect()
 }
 
-/// A small file system in memory; unmounted when dropped.
+/// A small file system in memory; unmounted when dropped. Or a directory that can be locked, which is less.
 pub struct SmallDisk {
     dir: tempfile::TempDir,
+    mounted: bool,
 }
 
 impl SmallDisk {
-    /// None, and a word about it, where this user may not mount.
+    /// None where this user may not mount: said aloud, and a failure where everything has to be run.
     pub fn mount(mib: u32) -> Option<Self> {
-        let disk = Self { dir: tempfile::Builder::new().prefix("doorstep-disk-").tempdir().unwrap() };
+        let mut disk =
+            Self { dir: tempfile::Builder::new().prefix("doorstep-disk-").tempdir().unwrap(), mounted: false };
         let options = format!("size={mib}m,mode=700");
-        let mounted = disk.mount_command(&["-t", "tmpfs", "-o", &options, "tmpfs"]);
-        if !mounted {
-            eprintln!("not run: a small file system cannot be mounted here");
+        disk.mounted = disk.mount_command(&["-t", "tmpfs", "-o", &options, "tmpfs"]);
+        if !disk.mounted {
+            skip("a small file system cannot be mounted here");
         }
-        mounted.then_some(disk)
+        disk.mounted.then_some(disk)
+    }
+
+    /// For tests that need no more than [`Self::set_read_only`]: where this user may not mount, the
+    /// permissions of a directory do, unless it is root, who does not heed them.
+    pub fn mount_or_lock(mib: u32) -> Option<Self> {
+        if geteuid().is_root() {
+            return Self::mount(mib);
+        }
+        Some(Self { dir: tempfile::Builder::new().prefix("doorstep-disk-").tempdir().unwrap(), mounted: false })
     }
 
     pub fn path(&self) -> &Path {
@@ -76,6 +89,9 @@ impl SmallDisk {
     }
 
     pub fn set_read_only(&self, read_only: bool) {
+        if !self.mounted {
+            return lock(self.path(), read_only);
+        }
         let how = if read_only { "remount,ro" } else { "remount,rw" };
         assert!(self.mount_command(&["-o", how]), "remounting must work where mounting did");
     }
@@ -110,10 +126,29 @@ impl SmallDisk {
     }
 }
 
+/// Past the capture of the test harness, which shows nothing of a test that passes.
+fn skip(why: &str) {
+    let said = format!("{}: NOT RUN: {why}\n", std::thread::current().name().unwrap_or("a test"));
+    std::io::stderr().write_all(said.as_bytes()).unwrap();
+    assert!(std::env::var_os("CI").is_none(), "{said}");
+}
+
+/// Takes the right to write away from everything below, or gives it back.
+fn lock(path: &Path, locked: bool) {
+    let is_dir = path.is_dir();
+    let mode = if is_dir { 0o500 } else { 0o400 } | if locked { 0 } else { 0o200 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    if is_dir {
+        fs::read_dir(path).unwrap().for_each(|entry| lock(&entry.unwrap().path(), locked));
+    }
+}
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a router that is just being killed may still hold it. Where nothing was mounted this
-        // fails, which is as well.
+        if !self.mounted {
+            return lock(self.path(), false);
+        }
+        // Lazily: a router that is just being killed may still hold it.
         let _unmounted = Command::new("umount").arg("--lazy").arg(self.path()).output().is_ok();
     }
 }

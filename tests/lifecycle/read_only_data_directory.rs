@@ -1,7 +1,7 @@
 //! Goal: where the router may not write it does not start; it says what it could not write, and changes
 //! nothing. What was accepted is there once it may write again.
-//! Method: a small file system made read-only under a stopped router; where this user may not mount, and
-//! beside it, a file that stands where the directory should be.
+//! Method: a small file system made read-only under a stopped router; where this user may not mount, a
+//! directory whose permissions say the same; and a file that stands where the directory should be.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use crate::traffic::collect;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_became_read_only_is_refused_and_whole_afterwards() {
-    let Some(disk) = SmallDisk::mount(32) else { return };
+    let Some(disk) = SmallDisk::mount_or_lock(32) else { return };
     let history = History::new();
     let path = disk.store().to_str().unwrap().to_owned();
     let mut daemon = Daemon::start(|settings| {
@@ -40,7 +40,7 @@ async fn a_store_that_became_read_only_is_refused_and_whole_afterwards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_where_no_store_can_be_made_is_refused() {
-    let Some(disk) = SmallDisk::mount(32) else { return };
+    let Some(disk) = SmallDisk::mount_or_lock(32) else { return };
     disk.set_read_only(true);
     let path = disk.store().to_str().unwrap().to_owned();
     let refused = Daemon::try_start(|settings| {

@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use doorstep::clock::{Clock, wall_us};
@@ -348,5 +348,14 @@ impl Engine for Counting {
 
     fn disk_free(&self) -> Result<u64, StoreError> {
         self.inner.disk_free()
+    }
+}
+
+/// Returns when a commit waits at a gate: written, and not synced.
+pub fn until_commit_held(engine: &MemoryEngine) {
+    let deadline = Instant::now() + PATIENCE;
+    while !engine.holds_a_commit() {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for a commit to be held");
+        std::thread::yield_now();
     }
 }

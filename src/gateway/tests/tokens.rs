@@ -51,7 +51,7 @@ async fn a_session_ends_with_its_token() {
     let (config, _key) = jwt_config();
     let mut house = open(config);
     let mut alice = Client::connect(house.address).await;
-    alice.say(&format!(r#"{{"type":"hello","token":"{}"}}"#, token_of("alice", at_s(2)))).await;
+    alice.say(&format!(r#"{{"type":"hello","token":"{}"}}"#, token_of("alice", at_s(5)))).await;
     let attach = house.owner.attach().await;
     assert_eq!(alice.end().await.0, 4401);
     assert!(!house.owner.detach(&attach.session).await);
@@ -62,7 +62,7 @@ async fn a_renewed_token_prolongs_the_session_and_a_wrong_one_does_not() {
     let (config, _key) = jwt_config();
     let mut house = open(config);
     let mut alice = Client::connect(house.address).await;
-    let first_exp_s = at_s(2);
+    let first_exp_s = at_s(5);
     alice.say(&format!(r#"{{"type":"hello","token":"{}"}}"#, token_of("alice", first_exp_s))).await;
     let attach = house.owner.attach().await;
     assert_eq!(alice.hear().await["type"], "welcome");
