@@ -214,10 +214,15 @@ impl Engine for FjallEngine {
 
 /// Bodies are nobody else's business. A directory that is there already keeps the mode that somebody gave it.
 fn make_directory(path: &Path) -> io::Result<()> {
-    if !matches!(fs::metadata(path), Err(error) if error.kind() == ErrorKind::NotFound) {
+    let is_missing = |path: &&Path| matches!(fs::metadata(path), Err(error) if error.kind() == ErrorKind::NotFound);
+    let missing: Vec<_> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).take_while(is_missing).collect();
+    if missing.is_empty() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    // Their entries must outlive a power cut, as what is put into them will.
+    let above = |path: &Path| path.parent().filter(|above| !above.as_os_str().is_empty()).map(Path::to_owned);
+    missing.into_iter().try_for_each(|made| File::open(above(made).unwrap_or_else(|| ".".into()))?.sync_all())
 }
 
 /// fjall syncs what is in its folders, but neither that the folder of a keyspace is there nor that the
