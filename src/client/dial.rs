@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, UrlError};
-use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::presence::PresenceState;
@@ -19,6 +20,7 @@ use crate::protocol::{CONNECT_PATH, SUBPROTOCOL};
 use super::link::{Heard, Link};
 use super::options::Options;
 use super::reconnect::{Advice, RETRY_AFTER_MAX, advice, close_code_of_status};
+use super::wire::Wire;
 
 /// The largest frame that a router can be configured to relay. A lower bound here would meet a message above
 /// it again on every connection, and never get past it.
@@ -106,8 +108,18 @@ async fn upgrade(url: &str) -> Result<Link, Ended> {
         .write_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(Some(FRAME_BYTES_MAX))
         .max_frame_size(Some(FRAME_BYTES_MAX));
-    let connected = tokio_tungstenite::connect_async_with_config(request, Some(config), true).await;
+    let wire = open(request.uri()).await.map_err(refused_upgrade)?;
+    let connected = tokio_tungstenite::client_async_with_config(request, wire, Some(config)).await;
     connected.map(|(socket, _)| Link::new(socket)).map_err(refused_upgrade)
+}
+
+async fn open(uri: &Uri) -> Result<Wire, WsError> {
+    let host = uri.host().ok_or(WsError::Url(UrlError::NoHostName))?;
+    // An address of version 6 stands in brackets there.
+    let host = host.trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
+    stream.set_nodelay(true)?;
+    Ok(Wire::new(stream))
 }
 
 fn refused_upgrade(error: WsError) -> Ended {

@@ -8,12 +8,14 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use futures::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error as WsError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use super::wire::Wire;
 
 /// What the other side did.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ const OUTBOX_FULL: usize = 64;
 const OUTBOX_BYTES_FULL: usize = 4 << 20;
 
 pub(super) struct Link {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Wire>,
     outbox: VecDeque<Message>,
     outbox_bytes: usize,
     was_full: bool,
@@ -44,7 +46,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
+    pub(super) fn new(socket: WebSocketStream<Wire>) -> Self {
         Self { socket, outbox: VecDeque::new(), outbox_bytes: 0, was_full: false, write_error: None }
     }
 
@@ -63,6 +65,11 @@ impl Link {
     /// The socket does not keep up; [`Heard::Drained`] tells when it has caught up.
     pub(super) fn is_full(&self) -> bool {
         self.outbox.len() >= OUTBOX_FULL || self.outbox_bytes >= OUTBOX_BYTES_FULL
+    }
+
+    /// When anything came in last, part of a frame included.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.socket.get_ref().heard_at()
     }
 
     /// Writes what can be written and returns what comes in. Nothing is lost when it is cancelled.

@@ -63,6 +63,7 @@ mod sends;
 mod session;
 mod task;
 mod watching;
+mod wire;
 
 pub use event::{Closed, Ephemeral, Event, Incoming};
 pub use events::Events;

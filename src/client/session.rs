@@ -42,7 +42,6 @@ const RENEWAL_BACKOFF_MAX: Duration = Duration::from_secs(15);
 struct Session {
     link: Link,
     limits: WelcomeLimits,
-    heard_at: Instant,
     goodbye: Option<GoodbyeFrame>,
     renewal: Renewal,
     renewal_backoff: Backoff,
@@ -84,7 +83,7 @@ impl Session {
 
     /// The server pings an idle session every heartbeat, so this much silence means that it is gone.
     fn dead_at(&self) -> Instant {
-        self.heard_at + Duration::from_millis(self.limits.heartbeat_ms.max(500)) * 2
+        self.link.heard_at() + Duration::from_millis(self.limits.heartbeat_ms.max(500)) * 2
     }
 
     fn flight_max(&self) -> usize {
@@ -167,7 +166,7 @@ impl Task {
         let now = Instant::now();
         let limits = welcome.limits;
         let (renewal, renewal_backoff) = (Renewal::None, Backoff::new(RENEWAL_PAUSE, RENEWAL_BACKOFF_MAX));
-        let mut session = Session { link, limits, heard_at: now, goodbye: None, renewal, renewal_backoff };
+        let mut session = Session { link, limits, goodbye: None, renewal, renewal_backoff };
         session.schedule_renewal(welcome.expires_ms, &mut self.rng);
         self.online = Some(limits);
         self.intake.connected(limits.window as usize, now);
@@ -213,18 +212,14 @@ impl Task {
             News::Heard(Heard::End { close_code, reason }) => {
                 return Err(Ended::closed(close_code, reason, session.goodbye.take()));
             }
-            News::Heard(Heard::Drained) => {}
-            News::Heard(Heard::Sign) => session.heard_at = Instant::now(),
-            News::Heard(Heard::Text(text)) => {
-                session.heard_at = Instant::now();
-                match ServerFrame::from_text(&text) {
-                    Ok(frame) => return self.hear(session, frame),
-                    Err(error) if may_be_a_message(&text) => {
-                        return Err(Ended::trouble(format!("unreadable message: {error}")));
-                    }
-                    Err(error) => tracing::warn!(%error, "unreadable frame ignored"),
+            News::Heard(Heard::Drained | Heard::Sign) => {}
+            News::Heard(Heard::Text(text)) => match ServerFrame::from_text(&text) {
+                Ok(frame) => return self.hear(session, frame),
+                Err(error) if may_be_a_message(&text) => {
+                    return Err(Ended::trouble(format!("unreadable message: {error}")));
                 }
-            }
+                Err(error) => tracing::warn!(%error, "unreadable frame ignored"),
+            },
         }
         Ok(())
     }

@@ -144,6 +144,11 @@ impl Peer {
         self.socket.send(Message::text(frame.to_string())).await.unwrap();
     }
 
+    /// Bytes below the frames.
+    pub async fn say_raw(&mut self, bytes: &[u8]) {
+        self.socket.get_mut().write_all(bytes).await.unwrap();
+    }
+
     pub async fn deliver(&mut self, seq: u64, id: &str, redelivered: bool) {
         let mut frame = json!({"type": "message", "seq": seq, "id": id, "from": "bob", "body": seq, "ts_ms": 1});
         if redelivered {
