@@ -100,13 +100,14 @@ async fn a_message_that_comes_in_slowly_is_a_sign_of_life() {
     let (_client, mut events) = server.client();
     let mut peer = server.welcome_with(json!({"heartbeat_ms": 500})).await;
     connected(&mut events).await;
-    // One frame over three times the longest silence.
+    // One frame over more than twice the longest silence.
     let message = json!({"type": "message", "seq": 1, "id": "a", "from": "bob", "body": "slow", "ts_ms": 1});
     let mut bytes = message.to_string().into_bytes();
     bytes.splice(0..0, [0x81, u8::try_from(bytes.len()).unwrap()]);
+    let mut slowly = tokio::time::interval(Duration::from_millis(500));
     for part in bytes.chunks(bytes.len().div_ceil(6)) {
+        slowly.tick().await;
         peer.say_raw(part).await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert!(matches!(next(&mut events).await, Event::Message(message) if message.seq.0 == 1));
 }
