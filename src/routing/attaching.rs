@@ -132,7 +132,8 @@ impl User {
         device.last_seen_ms = core.now.wall_ms;
         core.act(Effect::Welcome(attach.session.clone(), Box::new(welcome)));
         core.metrics.sessions.inc();
-        device.session = Some(Attached::new(attach, device.cursor, last, core.now.wall_ms));
+        let session = Attached::new(attach, device.cursor, last, core.now.wall_ms);
+        device.session = Some(Attached { told_gap: device.gap, ..session });
         // What was held in the hope of the earlier session's ack is not pushed everywhere any more.
         self.inbox.submit(&self.name, last, core);
         self.inbox.pump(at, &self.name, core);

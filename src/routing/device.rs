@@ -65,6 +65,8 @@ pub struct Attached {
     pub reading: Option<Reading>,
     /// `caught_up` is due when the position reaches this; none once it was sent.
     pub catch_up_to: Option<Seq>,
+    /// Its welcome told of everything that the device has missed; not when more lapsed since.
+    pub told_gap: bool,
     pub state: PresenceState,
     pub text: Option<Arc<str>>,
     pub peer: String,
@@ -84,6 +86,7 @@ impl Attached {
             pushed: Seq::ZERO,
             reading: None,
             catch_up_to: Some(catch_up_to),
+            told_gap: false,
             state: attach.state,
             text: attach.text.map(Arc::from),
             peer: attach.peer,

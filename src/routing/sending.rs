@@ -350,13 +350,17 @@ impl User {
         }
         core.metrics.acks.inc();
         let mut covered = attached.acked(seq);
+        let told_gap = std::mem::take(&mut attached.told_gap);
         if let Some(last) = covered.last() {
             device.advance(seq, last.tally);
         }
         // What lapsed while it was in flight was seen to when it lapsed.
         covered.retain(|flight| flight.message.seq > cursor);
         // It has read its welcome, and with it that it missed something.
-        device.dirty |= std::mem::take(&mut device.gap);
+        if told_gap {
+            device.gap = false;
+            device.dirty = true;
+        }
         // Before settling: what is settled by this very ack was never on disk.
         let on_disk = self.inbox.settled_upto();
         self.settle(core);

@@ -326,6 +326,9 @@ impl User {
             }
             device.advance(stored.message.seq, stored.tally);
             device.gap = true;
+            if let Some(session) = &mut device.session {
+                session.told_gap = false;
+            }
             core.metrics.lapsed.inc();
             self.bury(&stored.message, DeadReason::Lapsed, Some(name.clone()), core);
             if self.inbox.is_handed_over(stored.message.seq) {
