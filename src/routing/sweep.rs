@@ -188,7 +188,7 @@ impl User {
     }
 
     /// No message at or below this is on disk and lacking anywhere.
-    fn sweep_from(&self) -> Seq {
+    pub fn sweep_from(&self) -> Seq {
         self.inbox.front.max(self.inbox.handed_over_upto().unwrap_or_default().min(self.inbox.settled_upto()))
     }
 

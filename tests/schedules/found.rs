@@ -1,6 +1,7 @@
 //! What schedules have found, as short as it can be told: one test for every bug that they brought to light.
 
 use doorstep::presence::PresenceState;
+use doorstep::routing::core::Settings;
 use fastrand::Rng;
 
 use super::cast::Cast;
@@ -72,10 +73,38 @@ fn what_was_handed_over_before_all_devices_were_forgotten_is_not_for_the_next_on
     });
 }
 
+/// A device that came back while messages were still lapsing for it was not told of those: the first ack of its session,
+/// which had been welcomed before, counted as if it had been.
+#[test]
+fn what_lapses_after_the_welcome_is_told_with_the_next_one() {
+    let tight = Settings { max_messages: 2, ..schedule::roomy() };
+    play_with(tight, |world| {
+        let [away, reader] = [0, 1].map(|dev| attach(world, dev));
+        world.detach(away, true);
+        for id in 0..3 {
+            world.deliver_all();
+            send(world, id);
+            let seq = world.ledger.tail(0);
+            world.ack(reader, seq);
+        }
+        assert!(matches!(world.reads.first().map(|read| &read.ask), Some(Ask::Sweep { .. })), "something lapses");
+        let back = world.attach(0, 0, 16, 100_000, PresenceState::Online);
+        world.report(0, false);
+        world.ack(back, 0);
+        world.deliver_all();
+        world.detach(back, true);
+        attach(world, 0);
+    });
+}
+
 /// A script in a world of its own, and its rest.
 fn play(script: impl FnOnce(&mut World<'_>)) {
+    play_with(schedule::roomy(), script);
+}
+
+fn play_with(settings: Settings, script: impl FnOnce(&mut World<'_>)) {
     let (cast, mut meetings) = (Cast::new(), Meetings::default());
-    let world = World::new(&cast, schedule::roomy(), 0, true, &mut meetings);
+    let world = World::new(&cast, settings, 0, true, &mut meetings);
     let mut player = schedule::Player::new(world, Rng::with_seed(0));
     script(&mut player.world);
     player.rest();

@@ -55,6 +55,7 @@ impl World<'_> {
     pub fn attach(&mut self, user: u8, dev: u8, window: u32, window_bytes: u64, state: PresenceState) -> u32 {
         let older = self.ledger.live(user, dev);
         let session = self.ledger.attach(Sess::new(user, dev, window, window_bytes, state));
+        self.ledger.note_first_hello(user, dev, session);
         self.say(|| format!("attach {session} as u{user}/d{dev}, window {window}/{window_bytes}, {state:?}"));
         let reading = |older: u32| {
             let id = SessionId(u128::from(older));

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use doorstep::codes::Code;
 use doorstep::message::Message;
 use doorstep::presence::PresenceState;
+use doorstep::routing::core::Settings;
 use doorstep::routing::session_handle::{Answer, Outcome};
 
 use super::cast::{DEVICES, USERS, body_no, device_no, id_no, user_no};
@@ -20,8 +21,8 @@ pub struct Msg {
     body: u8,
     pub retry: bool,
     pub expires_ms: u64,
-    routed_us: u64,
-    run: u32,
+    pub routed_us: u64,
+    pub run: u32,
     /// The send that became this message.
     origin: u32,
     pub accepted: bool,
@@ -64,6 +65,14 @@ pub struct Dev {
     pub acked: Vec<u64>,
     pub session: Option<u32>,
     pub last_seen_ms: u64,
+    /// The clock may have forgotten it with the present command.
+    pub unseen: bool,
+    /// It was told that what lapsed up to here did.
+    pub told_upto: u64,
+    /// The number of sessions that had asked to be let in when it was registered.
+    pub since: usize,
+    /// The first session of a device that is not registered yet, and the last seq at that time.
+    pub first_hello: Option<(usize, u64)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,12 +141,17 @@ pub struct Ledger {
     pub forgetful: bool,
     accept_timeout_us: u64,
     pub device_expiry_ms: u64,
+    pub max_messages: usize,
+    /// No device is being registered, whose empty backlog would be the least already.
+    pub quota_is_known: bool,
+    /// The owner knows of nothing that is wrong with the disk.
+    pub takes: bool,
     /// Messages of each user that wait on disk, as owners count them for senders.
     pub outstanding: [i64; USERS],
 }
 
 impl Ledger {
-    pub fn new(window_us: u64, accept_timeout_us: u64, device_expiry_ms: u64, forgetful: bool) -> Self {
+    pub fn new(settings: &Settings, forgetful: bool) -> Self {
         Self {
             desks: Default::default(),
             sessions: Vec::new(),
@@ -147,10 +161,13 @@ impl Ledger {
             last_seq: 0,
             expired_upto_ms: 0,
             expiry_paused: false,
-            window_us,
+            window_us: settings.dedupe_window_us,
             forgetful,
-            accept_timeout_us,
-            device_expiry_ms,
+            accept_timeout_us: settings.accept_timeout_us,
+            device_expiry_ms: settings.device_expiry_ms,
+            max_messages: settings.max_messages as usize,
+            quota_is_known: false,
+            takes: true,
             outstanding: [0; USERS],
         }
     }
@@ -200,6 +217,7 @@ impl Ledger {
         assert_eq!(message.retry, self.sent[origin as usize].retry, "u{user}: {seq} is marked as its sender marked it");
         self.check_is_no_repeat(user, (from, id), now_us, seq);
         self.check_order(user, origin, seq);
+        self.check_may_be_taken(user, seq, disk);
         self.desks[usize::from(user)].messages.push(Msg {
             seq,
             from,
@@ -268,7 +286,8 @@ impl Ledger {
                 let reused = self.desks[usize::from(to)].messages.iter().any(other);
                 assert!(reused, "send {no} is the first with this id");
             }
-            Outcome::Rejected { code, .. } => {
+            Outcome::Rejected { code, reason, .. } => {
+                self.check_quota_is_full(to, reason);
                 assert!(code != Code::Expired || !self.expiry_paused, "send {no} expires though expiry is paused");
                 let taken = self.desks[usize::from(to)].messages.iter().rev().find(|msg| msg.origin == no);
                 assert!(taken.is_none(), "send {no} was routed and is refused with {code:?}");
@@ -344,11 +363,13 @@ impl Ledger {
         if let Some(msg) = missed.find(|msg| first && !self.is_excused(user, dev, msg, disk)) {
             panic!("u{user}/d{dev} is the first device and begins at {start}, past {}", msg.seq);
         }
+        self.check_begins_at_the_end(user, dev, start);
+        let (since, told_upto) = (self.sessions.len(), self.tail(user));
         let mut known = disk.rooms[usize::from(user)].devices.iter();
         let record = known.find(|(name, _)| device_no(name) == dev);
         let last_seen_ms = record.map_or(0, |(_, record)| record.last_seen_ms);
         let device = &mut self.desks[usize::from(user)].devices[usize::from(dev)];
-        *device = Dev { registered: true, start, cursor: start, last_seen_ms, ..Dev::default() };
+        *device = Dev { registered: true, start, cursor: start, last_seen_ms, since, told_upto, ..Dev::default() };
     }
 
     /// Every send is answered within the time that the owner has for it.
@@ -418,7 +439,7 @@ impl Dev {
         if !self.registered {
             (self.registered, self.start) = (true, record.start.0);
         }
-        self.session = None;
+        (self.session, self.first_hello) = (None, None);
         self.forgetting = false;
         self.cursor = record.cursor.0;
         // Acks that were not written down are forgotten: what they were for goes out again. So are those of a

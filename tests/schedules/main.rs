@@ -11,6 +11,7 @@
 #![allow(clippy::indexing_slicing, reason = "the models are small tables with fixed sizes")]
 #![allow(clippy::print_stdout, reason = "the table of meetings and the trace of a seed are to be read")]
 
+mod bounds;
 mod cast;
 mod disk;
 mod found;

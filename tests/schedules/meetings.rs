@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+use doorstep::codes::Code;
+use doorstep::store::DeadReason;
+
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -98,15 +101,67 @@ pub enum Needed {
     CommitFailureAfterPush,
     EvictThenLoad,
     ExpiryInFlight,
+    Expired,
+    Purged,
+    Lapsed,
+    DeviceForgotten,
+    Corrupt,
+    DeviceUnseen,
+    QueueFull,
+    Overloaded,
+    StorageUnavailable,
+    ShuttingDown,
+    UnknownOutcome,
+    IdReused,
+    TooLate,
 }
 
-const NEEDED: [&str; 5] = [
+const NEEDED: [&str; 18] = [
     "takeover with a page outstanding",
     "short page with an append pending",
     "commit failure after a push",
     "evict then load",
     "expiry in flight",
+    "a message is buried as expired",
+    "a message is buried as purged",
+    "a message is buried as lapsed",
+    "a message is buried with the device that lacked it",
+    "a message is buried as corrupt",
+    "a device that was not seen for long is forgotten",
+    "a send is refused: queue_full",
+    "a send is refused: overloaded",
+    "a send is refused: storage_unavailable",
+    "a send is refused: shutting_down",
+    "a send is refused: unknown_outcome",
+    "a send is refused: id_reused",
+    "a send is refused: expired",
 ];
+
+impl Needed {
+    pub fn burial(reason: DeadReason) -> Self {
+        match reason {
+            DeadReason::Expired => Self::Expired,
+            DeadReason::Purged => Self::Purged,
+            DeadReason::Lapsed => Self::Lapsed,
+            DeadReason::DeviceForgotten => Self::DeviceForgotten,
+            DeadReason::Corrupt => Self::Corrupt,
+        }
+    }
+
+    /// None for a code that has nothing to do with owners.
+    pub fn refusal(code: Code) -> Option<Self> {
+        Some(match code {
+            Code::QueueFull => Self::QueueFull,
+            Code::Overloaded => Self::Overloaded,
+            Code::StorageUnavailable => Self::StorageUnavailable,
+            Code::ShuttingDown => Self::ShuttingDown,
+            Code::UnknownOutcome => Self::UnknownOutcome,
+            Code::IdReused => Self::IdReused,
+            Code::Expired => Self::TooLate,
+            _ => return None,
+        })
+    }
+}
 
 #[derive(Default, Clone)]
 pub struct Meetings {

@@ -4,7 +4,7 @@ use doorstep::ids::{Seq, SessionId};
 use doorstep::routing::command::{Command, Report};
 use doorstep::routing::core::SWEEP_PAGE_MESSAGES;
 use doorstep::routing::effect::ReadPage;
-use doorstep::store::{CommitReport, DedupeKey, Page, StoreError, StoreState, What, Write, Written};
+use doorstep::store::{CommitReport, DedupeKey, Op, Page, StoreError, StoreState, What, Write, Written};
 
 use super::cast::user_no;
 use super::disk::Committed;
@@ -54,6 +54,10 @@ impl World<'_> {
                 assert_eq!(self.changes[user], 1, "one change of a user is with the writer at a time");
             }
         }
+        if let What::Change { ops, .. } = &write.what {
+            let letters = ops.iter().filter_map(|op| if let Op::Bury { letter } = op { Some(letter) } else { None });
+            letters.for_each(|letter| self.meetings.need(Needed::burial(letter.reason)));
+        }
         self.ledger.write(&write, self.now.us, &self.disk);
         self.disk.queue.push_back(write);
     }
@@ -78,6 +82,7 @@ impl World<'_> {
     /// The owner hears the next thing that the commit thread has said.
     pub fn hear(&mut self) {
         let Some(command) = self.reports.pop_front() else { return };
+        self.note_storage(&command);
         let event = match &command {
             Command::Report(Report::Committed(report)) => {
                 self.note_report(report);
@@ -88,6 +93,15 @@ impl World<'_> {
         };
         self.say(|| format!("{event:?}"));
         self.apply(event, None, command);
+    }
+
+    /// What the owner knows of the disk from now on: whether it may take a message.
+    fn note_storage(&mut self, command: &Command) {
+        match command {
+            Command::Storage(state) => self.ledger.takes = *state == StoreState::Ok,
+            Command::Report(Report::Committed(report)) => self.ledger.takes &= report.error.is_none(),
+            _ => {}
+        }
     }
 
     fn note_report(&mut self, report: &CommitReport) {

@@ -44,7 +44,7 @@ enum Step {
     Storage,
     Pause,
     Wall,
-    WallJumps,
+    Jump,
     Withhold,
     Corrupt,
     Poison,
@@ -75,7 +75,7 @@ const WEIGHTS: [(Step, u32); 27] = [
     (Step::Storage, 5),
     (Step::Pause, 4),
     (Step::Wall, 3),
-    (Step::WallJumps, 4),
+    (Step::Jump, 4),
     (Step::Withhold, 3),
     (Step::Corrupt, 3),
     (Step::Poison, 6),
@@ -265,7 +265,7 @@ impl<'a> Player<'a> {
                 let ms = self.rng.i64(-100..100);
                 self.world.step_wall(ms);
             }
-            Step::WallJumps => self.clock_step(),
+            Step::Jump => self.clock_step(),
             Step::Withhold => self.withhold(),
             Step::Corrupt => self.corrupt(),
             Step::Poison => {

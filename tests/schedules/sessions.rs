@@ -24,7 +24,8 @@ impl Ledger {
             // The disk failed when it was registered, and has it all the same.
             let record = disk.device(user, &welcome.device);
             let record = record.unwrap_or_else(|| panic!("session {session} is welcomed before its registration"));
-            *device = Dev { registered: true, start: record.start.0, cursor: record.cursor.0, ..Dev::default() };
+            let (start, cursor) = (record.start.0, record.cursor.0);
+            *device = Dev { registered: true, start, cursor, told_upto: tail, ..Dev::default() };
         }
         assert!(!welcome.registered || !device.welcomed, "session {session} is told twice that it is new");
         device.welcomed = true;
@@ -35,6 +36,14 @@ impl Ledger {
         device.last_seen_ms = now_ms;
         let lapsed_upto = self.desks[usize::from(user)].messages.iter().rev().find(|m| m.lapsed & (1 << dev) != 0);
         let lapsed_upto = lapsed_upto.map_or(0, |msg| msg.seq);
+        let device = &mut self.desks[usize::from(user)].devices[usize::from(dev)];
+        assert!(
+            welcome.gap || lapsed_upto <= device.told_upto,
+            "session {session} is not told that {lapsed_upto} lapsed"
+        );
+        if welcome.gap {
+            device.told_upto = device.told_upto.max(welcome.cursor.0);
+        }
         let device = &self.desks[usize::from(user)].devices[usize::from(dev)];
         let skipped = self.desks[usize::from(user)].messages.iter().find(|msg| {
             let wants = msg.seq > device.start.max(device.cursor).max(lapsed_upto).max(device.gap_upto);
@@ -161,6 +170,7 @@ impl Ledger {
             let device = &self.desks[usize::from(user)].devices[usize::from(*dev)];
             let unseen = device.session.is_none() && device.last_seen_ms + self.device_expiry_ms <= now_ms;
             if device.registered && unseen {
+                self.desks[usize::from(user)].devices[usize::from(*dev)].unseen = true;
                 self.forgets(user, *dev);
             }
         }

@@ -10,6 +10,7 @@ use doorstep::ids::Seq;
 use doorstep::routing::command::Command;
 use doorstep::routing::core::{Core, Settings};
 use doorstep::routing::effect::Effect;
+use doorstep::routing::session_handle::Outcome;
 use doorstep::routing::state::State;
 use doorstep::routing::{User, invariants};
 use doorstep::store::{Boot, StoreState};
@@ -17,7 +18,7 @@ use doorstep::store::{Boot, StoreState};
 use super::cast::{Cast, DEVICES, USERS, addressee, device_no, user_no, who};
 use super::disk::Disk;
 use super::ledger::{Ledger, Phase};
-use super::meetings::{Event, Meetings};
+use super::meetings::{Event, Meetings, Needed};
 use super::reports::{Ask, Read};
 use super::trace;
 use super::watching::Watching;
@@ -26,6 +27,8 @@ use super::watching::Watching;
 pub const START_US: u64 = 1_000_000_000_000_000;
 /// A wall clock that moves more than this against the monotonic one has stepped.
 const CLOCK_STEP_MS: u64 = 60_000;
+/// A device is being registered, as a bit of what is under way.
+const ENROLS: u32 = 1 << 9;
 /// How far ahead the ceiling is raised.
 const CEILING_AHEAD_US: u64 = 20_000_000;
 
@@ -71,8 +74,7 @@ impl<'a> World<'a> {
         let mut disk = Disk::new(settings.dedupe_window_us);
         disk.ceiling = START_US + CEILING_AHEAD_US;
         let forgetful = settings.dedupe_max < 100;
-        let ledger =
-            Ledger::new(settings.dedupe_window_us, settings.accept_timeout_us, settings.device_expiry_ms, forgetful);
+        let ledger = Ledger::new(&settings, forgetful);
         let boot = boot(START_US, &disk, false);
         Self {
             state: State::new(Core::new(settings.clone(), &boot, now, seed, cast.metrics.clone())),
@@ -134,6 +136,8 @@ impl<'a> World<'a> {
         self.state.observe_total_bytes(self.disk.total_bytes);
         self.note_clock_step();
         self.note_expiry();
+        self.ledger.quota_is_known =
+            event != Event::Loaded && user.is_some_and(|user| under_way & ENROLS == 0 && self.is_here(user));
         if let (Event::Due | Event::Loaded, Some(user), true) = (event, user, self.expiry_runs()) {
             let devices = self.devices_in_order(user);
             self.ledger.may_forget(user, &devices, self.now.wall_ms);
@@ -148,10 +152,17 @@ impl<'a> World<'a> {
             self.look_at(user);
         }
         self.raise_ceiling();
+        self.check_bounds();
         if let Err(broken) = invariants::check(&self.state) {
             panic!("{broken}");
         }
         self.ledger.check_answers(self.now.us);
+    }
+
+    fn check_bounds(&self) {
+        let (waits, settings) = (self.state.core().unsettled, &self.settings);
+        let within = waits.appends <= settings.pending_appends && waits.bytes <= settings.pending_append_bytes;
+        assert!(within, "more is on its way to disk than may be: {waits:?}");
     }
 
     /// In the order in which the owner goes through them.
@@ -184,7 +195,9 @@ impl<'a> World<'a> {
         let tail = self.ledger.tail(user);
         self.ledger.desks[at].purged_upto = self.ledger.desks[at].purged_upto.min(tail);
         self.going_on[at] = going_on(here);
-        note_devices(&mut self.ledger, user, here, self.disk.poisoned);
+        let unseen = note_devices(&mut self.ledger, user, here, self.disk.poisoned);
+        (0..unseen).for_each(|_| self.meetings.need(Needed::DeviceUnseen));
+        self.ledger.check_not_held_for_long(user, here, self.now.us.saturating_sub(self.settings.commit_delay_us));
         let info = here.presence.info(&self.cast.users[at]);
         self.end_detached(user);
         self.watching.check(user, &info, &self.ledger, self.now);
@@ -252,6 +265,8 @@ impl<'a> World<'a> {
             Effect::Welcome(session, welcome) => {
                 let session = who(&session).unwrap_err();
                 self.ledger.welcome(session, &welcome, &self.disk, self.now.wall_ms);
+                let there = self.ledger.there(user_no(&welcome.user));
+                assert!(there <= self.settings.connections_per_user, "session {session} is one too many");
             }
             Effect::Deliver(session, delivery) => {
                 let session = who(&session).unwrap_err();
@@ -284,6 +299,11 @@ impl<'a> World<'a> {
             }
             Effect::Answer(sender, answer) => {
                 let no = addressee(&sender, &answer);
+                if let Outcome::Rejected { code, .. } = answer.outcome
+                    && let Some(refusal) = Needed::refusal(code)
+                {
+                    self.meetings.need(refusal);
+                }
                 self.ledger.answer(no, &answer, &self.disk);
             }
             Effect::Load(user) => self.load(user_no(&user)),
@@ -357,6 +377,7 @@ impl<'a> World<'a> {
         (self.here, self.going_on) = Default::default();
         (self.drained, self.asked, self.replied) = (0, 0, 0);
         (self.storage, self.started_us) = (StoreState::Ok, self.now.us);
+        self.ledger.takes = true;
     }
 }
 
@@ -366,17 +387,20 @@ fn going_on(here: &User) -> u32 {
     let enrols = here.inbox.devices.iter().any(|device| device.registering);
     let forgets = here.inbox.devices.iter().any(|device| device.leaving);
     let lingers = here.presence.linger_until_us.is_some();
-    u32::from(held) << 4 | u32::from(enrols) << 9 | u32::from(forgets) << 10 | u32::from(lingers) << 11
+    u32::from(held) << 4 | u32::from(enrols) * ENROLS | u32::from(forgets) << 10 | u32::from(lingers) << 11
 }
 
 /// Devices that the clock forgets leave without a word; they must have been unseen for long. One that
 /// an operator wanted to be forgotten stays when nobody could do it. What lapsed is seen here first: it
 /// is written down with the next change.
-fn note_devices(ledger: &mut Ledger, user: u8, here: &User, poisoned: bool) {
+/// Returns how many the clock forgets.
+fn note_devices(ledger: &mut Ledger, user: u8, here: &User, poisoned: bool) -> usize {
+    let mut unseen = 0;
     for dev in 0..DEVICES as u8 {
         let device = here.inbox.devices.iter().find(|device| device_no(&device.name) == dev);
         let known = &mut ledger.desks[usize::from(user)].devices[usize::from(dev)];
         let leaves = device.is_none_or(|device| device.leaving);
+        unseen += usize::from(std::mem::take(&mut known.unseen) && leaves);
         if let Some(device) = device.filter(|device| device.gap) {
             known.gap_upto = known.gap_upto.max(device.cursor.0);
         }
@@ -387,6 +411,7 @@ fn note_devices(ledger: &mut Ledger, user: u8, here: &User, poisoned: bool) {
             known.forgetting = false;
         }
     }
+    unseen
 }
 
 fn boot(floor: u64, disk: &Disk, expiry_paused: bool) -> Boot {
