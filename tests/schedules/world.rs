@@ -387,7 +387,8 @@ fn going_on(here: &User) -> u32 {
     let enrols = here.inbox.devices.iter().any(|device| device.registering);
     let forgets = here.inbox.devices.iter().any(|device| device.leaving);
     let lingers = here.presence.linger_until_us.is_some();
-    u32::from(held) << 4 | u32::from(enrols) * ENROLS | u32::from(forgets) << 10 | u32::from(lingers) << 11
+    let enrols = if enrols { ENROLS } else { 0 };
+    u32::from(held) << 4 | enrols | u32::from(forgets) << 10 | u32::from(lingers) << 11
 }
 
 /// Devices that the clock forgets leave without a word; they must have been unseen for long. One that
