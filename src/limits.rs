@@ -21,6 +21,8 @@ pub const BATCH_COMMANDS_MAX: usize = 256;
 pub const BATCHES_MAX: usize = 256;
 /// Files that the store keeps open for reading; more are opened when they are read.
 pub const STORE_FILES_MAX: usize = 256;
+/// The most that `limits.frame_bytes` may be set to.
+pub const FRAME_BYTES_CEILING: usize = 64 << 20;
 /// Levels of JSON nesting in a frame, the frame itself included.
 pub const JSON_DEPTH_MAX: usize = 127;
 

@@ -17,6 +17,8 @@ use crate::metrics::Metrics;
 
 /// Log lines that may wait for a slow terminal or pipe.
 const WAITING_LINES_MAX: usize = 16_384;
+/// What these log below a warning are whole frames, with tokens and bodies in them; no level asks for that.
+const TALK_OF_FRAMES: [&str; 2] = ["tungstenite", "tokio_tungstenite"];
 /// Names of metrics begin so.
 const METRICS_PREFIX: &str = "doorstep";
 
@@ -65,7 +67,12 @@ fn filter(level: &str, rust_log: Option<String>) -> Result<EnvFilter, TelemetryE
         Some(filter) => ("RUST_LOG", filter),
         None => ("log.level", level.to_owned()),
     };
-    EnvFilter::builder().parse(&filter).map_err(|source| TelemetryError::Filter { origin, filter, source })
+    let parsed = EnvFilter::builder().parse(&filter);
+    let parsed = parsed.map_err(|source| TelemetryError::Filter { origin, filter, source })?;
+    Ok(TALK_OF_FRAMES.into_iter().fold(parsed, |filter, target| match format!("{target}=warn").parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }))
 }
 
 impl Drop for Guard {
@@ -86,9 +93,13 @@ mod tests {
 
     #[test]
     fn the_environment_wins_and_a_bad_filter_names_where_it_came_from() {
-        assert_eq!(filter("info", None).unwrap().to_string(), "info");
-        assert_eq!(filter("info", Some(String::new())).unwrap().to_string(), "info");
-        assert_eq!(filter("info", Some("doorstep=debug".to_owned())).unwrap().to_string(), "doorstep=debug");
+        let shown = |rust_log: Option<&str>| filter("info", rust_log.map(str::to_owned)).unwrap().to_string();
+        assert!(shown(None).contains("info") && shown(Some("")).contains("info"));
+        assert!(
+            shown(Some("doorstep=debug")).contains("doorstep=debug") && !shown(Some("doorstep=debug")).contains("info")
+        );
+        assert!(shown(Some("tungstenite=trace")).contains("tungstenite=warn"), "nobody gets to see frames");
+        assert!(!shown(Some("tungstenite=trace")).contains("trace"));
         let message = filter("info", Some("a=b=c".to_owned())).unwrap_err().to_string();
         assert!(message.starts_with("RUST_LOG is not a log filter: \"a=b=c\""), "{message}");
     }

@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 use super::kinds::{Address, Bytes, Choice, Count, FilePath, FilePathIfAny, Filter, Kind, Origins};
 use super::kinds::{PerCore, Seconds, SocketPath, Span, Text};
 use super::layers::Reader;
+use crate::limits::FRAME_BYTES_CEILING;
 
 /// A key with its value, as it would be written.
 pub(super) struct Entry {
@@ -97,8 +98,8 @@ sections! {
         connections_per_user: usize = Count(1..=MILLION);
         /// Connections that have not said a complete `hello` yet; past it the oldest of them is closed.
         max_handshakes: usize = Count(1..=MILLION);
-        frame_bytes: usize = Bytes(KIB..=64 * MIB);
-        body_bytes: usize = Bytes(2..=64 * MIB);
+        frame_bytes: usize = Bytes(KIB..=FRAME_BYTES_CEILING as u64);
+        body_bytes: usize = Bytes(2..=FRAME_BYTES_CEILING as u64);
         /// Unacknowledged messages in flight to a session, at most.
         window: u32 = Count(1..=65_536);
         window_bytes: u64 = Bytes(KIB..=GIB);
