@@ -19,6 +19,8 @@ use crate::metrics::Metrics;
 const WAITING_LINES_MAX: usize = 16_384;
 /// What these log below a warning are whole frames, with tokens and bodies in them; no level asks for that.
 const TALK_OF_FRAMES: [&str; 2] = ["tungstenite", "tokio_tungstenite"];
+/// What the storage engine tells of its ordinary work is shown to those who ask for it by name.
+const QUIET: &str = "fjall=warn,lsm_tree=warn";
 /// Names of metrics begin so.
 const METRICS_PREFIX: &str = "doorstep";
 
@@ -67,7 +69,7 @@ fn filter(level: &str, rust_log: Option<String>) -> Result<EnvFilter, TelemetryE
         Some(filter) => ("RUST_LOG", filter),
         None => ("log.level", level.to_owned()),
     };
-    let parsed = EnvFilter::builder().parse(&filter);
+    let parsed = EnvFilter::builder().parse(format!("{QUIET},{filter}"));
     let parsed = parsed.map_err(|source| TelemetryError::Filter { origin, filter, source })?;
     Ok(TALK_OF_FRAMES.into_iter().fold(parsed, |filter, target| match format!("{target}=warn").parse() {
         Ok(directive) => filter.add_directive(directive),
@@ -98,6 +100,7 @@ mod tests {
         assert!(
             shown(Some("doorstep=debug")).contains("doorstep=debug") && !shown(Some("doorstep=debug")).contains("info")
         );
+        assert!(shown(None).contains("fjall=warn") && shown(Some("fjall=debug")).contains("fjall=debug"));
         assert!(shown(Some("tungstenite=trace")).contains("tungstenite=warn"), "nobody gets to see frames");
         assert!(!shown(Some("tungstenite=trace")).contains("trace"));
         let message = filter("info", Some("a=b=c".to_owned())).unwrap_err().to_string();
