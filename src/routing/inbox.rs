@@ -54,8 +54,8 @@ pub struct Inbox {
     pub front: Seq,
     /// Backlogs are exact, not upper bounds.
     pub counted: bool,
-    /// An expiry that had to stop goes on behind this; zero when none did.
-    pub expire_from: Seq,
+    /// An expiry that had to stop: behind what it goes on, and the due entry that it is for.
+    pub expiring: Option<(Seq, u64)>,
     /// The highest seq known to have been committed.
     pub stored_upto: Seq,
     /// An operator purges up to here: nothing at or below is pushed any more.

@@ -24,10 +24,9 @@ use crate::store::{DeadReason, Op, Page, StoreError, Stored};
 /// How long an expired message that is on its way to a session is left alone, in milliseconds.
 const LOOK_AGAIN_MS: u64 = 60_000;
 
-/// Pages without anything expired after which an expiry goes no further for now.
+/// Pages without anything expired after which an expiry goes no further for now. The due entry stays then, so
+/// that it is asked for again and goes on.
 const FRUITLESS_PAGES_MAX: u32 = 16;
-/// When it goes on in that case, in milliseconds.
-const LOOK_FURTHER_MS: u64 = 60_000;
 
 /// What is to be done.
 pub enum Work {
@@ -104,6 +103,12 @@ impl User {
         if busy || !core.expiry_runs() {
             return;
         }
+        match self.inbox.expiring {
+            // One pass after the other, each from the front to the end: this one's turn will come.
+            Some((_, earlier_ms)) if earlier_ms < at_ms => return,
+            Some((_, later_ms)) if later_ms > at_ms => self.inbox.expiring = None,
+            _ => {}
+        }
         let gone = |last_seen_ms: u64| last_seen_ms + core.settings.device_expiry_ms <= core.now.wall_ms;
         let idle = self.inbox.devices.iter().filter(|device| device.session.is_none() && device.waiting.is_none());
         let expired: Vec<_> =
@@ -170,7 +175,7 @@ impl User {
             Work::PurgeOne { seq, .. } => (Seq(seq.0.saturating_sub(1)), *seq),
             Work::Expire { .. } => {
                 self.inbox.front = front;
-                (front.max(self.inbox.expire_from), stored)
+                (front.max(self.inbox.expiring.map_or(Seq::ZERO, |(from, _)| from)), stored)
             }
             Work::Count(count) => {
                 count.begin(self.inbox.settled_tally(), &self.inbox.devices);
@@ -262,14 +267,14 @@ impl User {
                 *found = !left.is_empty();
                 false
             }
-            Work::Expire { fruitless, .. } => {
+            Work::Expire { at_ms, fruitless } => {
                 left.extend(
                     there.iter().filter(|stored| self.expire_due(stored, core)).map(|stored| stored.message.seq),
                 );
                 self.note_front(span, there, &left);
                 *fruitless = if left.is_empty() { *fruitless + 1 } else { 0 };
                 let go_on = *fruitless < FRUITLESS_PAGES_MAX;
-                self.inbox.expire_from = if go_on { Seq::ZERO } else { span.upto };
+                self.inbox.expiring = (!go_on).then_some((span.upto, *at_ms));
                 go_on
             }
             Work::Count(count) => {
@@ -388,18 +393,13 @@ impl User {
                 core.act(Effect::ReplyCount(reply, if found { Ok(1) } else { Err(NotDone::NotFound) }));
             }
             Work::Expire { at_ms, fruitless } => {
-                if !self.inbox.pending.is_empty() {
-                    // No page has shown it, and what brings someone back to it may be the entry that goes now.
-                    self.outgoing.ops.push(Op::PutDue { at_ms: core.now.wall_ms + LOOK_AGAIN_MS });
-                }
-                if fruitless < FRUITLESS_PAGES_MAX {
-                    self.inbox.expire_from = Seq::ZERO;
-                } else {
-                    // Something further back may have expired; it is not worth the whole inbox every minute.
-                    self.outgoing.ops.push(Op::PutDue { at_ms: core.now.wall_ms + LOOK_FURTHER_MS });
-                }
-                // While expiry is paused nothing was judged, and somebody has to come back.
-                if core.expiry_runs() {
+                // Stopped half-way, or judged nothing because expiry was paused: somebody has to come back.
+                if fruitless < FRUITLESS_PAGES_MAX && core.expiry_runs() {
+                    self.inbox.expiring = None;
+                    if !self.inbox.pending.is_empty() {
+                        // No page has shown it, and what brings someone back to it may be the entry that goes now.
+                        self.outgoing.ops.push(Op::PutDue { at_ms: core.now.wall_ms + LOOK_AGAIN_MS });
+                    }
                     self.outgoing.ops.push(Op::DropDue { at_ms });
                 }
             }
@@ -448,7 +448,7 @@ impl User {
                     self.again.push(Work::Forget { device, upto, tail, dropped, then: Then::Nobody });
                 }
             }
-            Work::Expire { .. } => self.inbox.expire_from = Seq::ZERO,
+            Work::Expire { .. } => self.inbox.expiring = None,
             Work::Lapse { .. } | Work::Count(_) => {}
         }
         self.forget_leaving();

@@ -245,7 +245,7 @@ impl User {
             && self.looked_up.is_empty()
             && !self.looking_up
             && self.memory_only == 0
-            && self.inbox.expire_from <= self.sweep_from()
+            && self.inbox.expiring.is_none_or(|(from, _)| from <= self.sweep_from())
             && self.sweep.is_none()
             && self.sweeps.is_empty()
             && self.again.is_empty()

@@ -28,14 +28,33 @@ async fn a_message_becomes_a_dead_letter() {
     let mut inside = Inside::start(|config| config.queue.expiry_grace = Duration::ZERO).await;
     let seq = one_waits_for_the_phone(&inside, &history, SHORT).await;
     time_passes(&mut inside).await;
-    let letters = wait::until("the dead letter", async || {
-        let (_, page) = inside.admin("GET", "/v1/dead-letters").await;
-        page["dead_letters"].as_array().filter(|letters| !letters.is_empty()).cloned()
-    })
-    .await;
-    assert_eq!((&letters[0]["reason"], &letters[0]["seq"]), (&json!("expired"), &json!(seq)), "{letters:?}");
+    until_buried(&inside, seq).await;
     let phone = inside.enter(&history, "bob", "phone").await;
     assert_eq!(phone.welcome["pending"], 0, "{}", phone.welcome);
+}
+
+/// A look at an inbox goes only so far at once, and then goes on from there.
+#[tokio::test(flavor = "multi_thread")]
+async fn so_does_one_behind_thousands_that_stay() {
+    const STAY: usize = 5_000;
+    let history = History::new();
+    let mut inside = Inside::start(|config| config.queue.expiry_grace = Duration::ZERO).await;
+    let mut alice = inside.enter(&history, "alice", "chat").await;
+    let numbers: Vec<_> = (0..STAY).collect();
+    for some in numbers.chunks(200) {
+        for number in some {
+            alice.send("bob", &format!("stays-{number}"), "x").await;
+        }
+        for _ in some {
+            accepted(&alice.recv().await, true);
+        }
+    }
+    alice.leave().await;
+    let seq = one_waits_for_the_phone(&inside, &history, SHORT).await;
+    time_passes(&mut inside).await;
+    until_buried(&inside, seq).await;
+    let (_, queue) = inside.admin("GET", "/v1/queues/bob").await;
+    assert_eq!(queue["messages"], STAY, "{queue}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,9 +79,20 @@ async fn a_device_is_forgotten_and_what_the_last_one_lacked_is_kept_for_the_next
     history.assert_clean();
 }
 
+/// Waits until this message, and no other, is a dead letter because it expired.
+async fn until_buried(inside: &Inside, seq: u64) {
+    let letters = wait::until("the dead letter", async || {
+        let (_, page) = inside.admin("GET", "/v1/dead-letters").await;
+        page["dead_letters"].as_array().filter(|letters| !letters.is_empty()).cloned()
+    })
+    .await;
+    let found: Vec<_> = letters.iter().map(|letter| (&letter["reason"], &letter["seq"])).collect();
+    assert_eq!(found, [(&json!("expired"), &json!(seq))], "{letters:?}");
+}
+
 /// A message that is stored for bob's phone, which is away.
 async fn one_waits_for_the_phone(inside: &Inside, history: &History, ttl: Duration) -> u64 {
-    inside.enter(history, "bob", "phone").await.leave().await;
+    inside.connect(&Options::of("bob", "phone").record(history)).await.leave().await;
     let mut alice = inside.enter(history, "alice", "chat").await;
     let send = json!({"type": "send", "id": "m1", "to": "bob", "body": 1, "ttl_ms": ttl.as_millis() as u64});
     accepted(&say(&mut alice, send).await, true)
