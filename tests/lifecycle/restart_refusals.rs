@@ -100,10 +100,13 @@ async fn a_store_of_a_newer_format_is_refused_and_stays_as_it_is() {
     assert_untouched(&daemon, &history).await;
 }
 
-/// When the disk is bad, it knows best what is wrong.
+/// When the disk is bad, it knows best what is wrong. What it tells of its ordinary work is for those who ask.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_words_of_the_storage_engine_are_in_the_log() {
-    let mut daemon = Daemon::start(|_| ()).await;
+    let mut daemon = Daemon::start(|settings| {
+        settings.set("log.level", "info,fjall=info");
+    })
+    .await;
     assert!(daemon.terminate().await.success());
     let data = daemon.data_dir();
     place::inside(&data, |engine| place::put_numbers(engine, "format", &[7]));
