@@ -17,7 +17,7 @@
 //! | 2 | [`store`] | the cellar: durable inboxes, one commit thread |
 //! | 1 | [`protocol`] | the wire as types |
 //! | 1 | [`config`] | what was written → what it means |
-//! | 0 | [`ids`], [`message`], [`presence`], [`codes`], [`limits`], [`clock`], [`shutdown`], [`metrics`] | the ground |
+//! | 0 | [`ids`], [`message`], [`presence`], [`codes`], [`limits`], [`clock`], [`shutdown`], [`metrics`], [`planted`] | the ground |
 //!
 //! # One message
 //!
@@ -57,6 +57,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod metrics;
+pub mod planted;
 pub mod presence;
 pub mod protocol;
 pub mod routing;

@@ -18,6 +18,7 @@ use super::StoreError;
 use super::engine::{Change, Engine, KeyRange, Keyspace, Order, Visitor};
 use super::mend::{MendError, mend};
 use crate::limits::STORE_FILES_MAX;
+use crate::planted::{Bug, planted};
 
 /// What one keyspace gathers in memory before it writes a table. Small, because up to five of these
 /// per busy keyspace can be in memory at once, and all of it is replayed after a crash.
@@ -116,8 +117,9 @@ impl FjallEngine {
 
 impl Engine for FjallEngine {
     fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), changes.len())
-            .durability(Some(PersistMode::SyncData));
+        let persist = if planted(Bug::NoSync) { PersistMode::Buffer } else { PersistMode::SyncData };
+        let mut batch =
+            fjall::OwnedWriteBatch::with_capacity(self.database.clone(), changes.len()).durability(Some(persist));
         for Change { keyspace, key, value } in changes {
             match value {
                 Some(value) => batch.insert(self.keyspace(keyspace), key, value),
