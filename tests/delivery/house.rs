@@ -2,6 +2,7 @@
 //! Must never be used where a real process would do: what is tested there is one step further from life.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 
 use doorstep::clock;
@@ -14,10 +15,12 @@ use doorstep::store::writer::Cellar;
 use tempfile::TempDir;
 
 use crate::common::client::{Options, Refused, TestClient};
+use crate::common::daemon::Desk;
 use crate::common::wait;
 
 pub struct House {
     url: String,
+    socket: PathBuf,
     _dir: TempDir,
 }
 
@@ -33,10 +36,10 @@ impl House {
             Cellar::open_on(engine, store, queue, metrics, clock::wall_us() / 1000)
         });
         let daemon = daemon.await.unwrap();
-        let url = format!("ws://{}/v1/connect", daemon.address());
+        let (url, socket) = (format!("ws://{}/v1/connect", daemon.address()), daemon.socket().to_owned());
         // It ends with the test's runtime, as suddenly as by a kill.
         tokio::spawn(daemon.run(std::future::pending()));
-        Self { url, _dir: dir }
+        Self { url, socket, _dir: dir }
     }
 
     pub fn url(&self) -> &str {
@@ -52,6 +55,12 @@ impl House {
 
     pub async fn attempt(&self, options: &Options) -> Result<TestClient, Refused> {
         TestClient::attempt(&self.url, options).await
+    }
+}
+
+impl Desk for House {
+    fn desk(&self) -> PathBuf {
+        self.socket.clone()
     }
 }
 
@@ -73,6 +82,11 @@ struct Held {
 impl HeldReads {
     pub fn new() -> Arc<Self> {
         Arc::new(Self { inner: MemoryEngine::new(), held: Mutex::default(), moved: Condvar::new() })
+    }
+
+    /// Where everything is kept.
+    pub fn disk(&self) -> &Arc<MemoryEngine> {
+        &self.inner
     }
 
     /// From now on reads of inboxes wait.

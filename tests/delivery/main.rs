@@ -23,6 +23,7 @@ mod evict_and_load_under_traffic;
 mod first_hello_is_committed_before_welcome;
 mod invisible_leaks_nothing;
 mod ordering_under_concurrent_senders;
+mod owners_wait_for_nobody;
 mod presence_coalesced;
 mod presence_linger;
 mod presence_no_ghosts_after_a_crash;
