@@ -9,15 +9,57 @@
 pub enum Bug {
     /// Syncing the disk does nothing.
     NoSync,
+    /// A sender is told `accepted` when its message is given to the writer.
+    AckBeforeSync,
+    /// A message leaves a device's backlog when it was pushed.
+    TrimOnPush,
+    /// A session is let in by a look at the disk, past what is on its way there.
+    AttachOutside,
+    /// After a crash seqs go on from the clock.
+    SeqWithoutCeiling,
+    /// The disk is never asked whether a send is a repeat.
+    DedupeInMemory,
+    /// The last page from disk counts as the end of the inbox.
+    LiveOnShortPage,
+    /// A device is welcomed while its registration is on its way to disk.
+    WelcomeBeforeCommit,
+    /// A record leaves memory while a change of it is on its way to disk.
+    EvictUnreported,
+    /// The page of a replaced session is taken for one of its successor.
+    StalePage,
+    /// A page that a purge has overtaken is pushed all the same.
+    PurgeRace,
 }
 
 impl Bug {
-    pub const ALL: [Self; 1] = [Self::NoSync];
+    pub const ALL: [Self; 11] = [
+        Self::NoSync,
+        Self::AckBeforeSync,
+        Self::TrimOnPush,
+        Self::AttachOutside,
+        Self::SeqWithoutCeiling,
+        Self::DedupeInMemory,
+        Self::LiveOnShortPage,
+        Self::WelcomeBeforeCommit,
+        Self::EvictUnreported,
+        Self::StalePage,
+        Self::PurgeRace,
+    ];
 
     /// As `DOORSTEP_PLANT` names it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NoSync => "no-sync",
+            Self::AckBeforeSync => "ack-before-sync",
+            Self::TrimOnPush => "trim-on-push",
+            Self::AttachOutside => "attach-outside",
+            Self::SeqWithoutCeiling => "seq-without-ceiling",
+            Self::DedupeInMemory => "dedupe-in-memory",
+            Self::LiveOnShortPage => "live-on-short-page",
+            Self::WelcomeBeforeCommit => "welcome-before-commit",
+            Self::EvictUnreported => "evict-unreported",
+            Self::StalePage => "stale-page",
+            Self::PurgeRace => "purge-race",
         }
     }
 }

@@ -17,6 +17,7 @@ use super::timers::Kind;
 use super::user::{After, User};
 use crate::codes::CloseCode;
 use crate::ids::SessionId;
+use crate::planted::{Bug, planted};
 use crate::presence::PresenceState;
 use crate::store::StoreState;
 
@@ -100,6 +101,11 @@ impl User {
         device.waiting = Some(attach);
         self.inbox.devices.push(device);
         self.inbox.submit(&self.name, self.inbox.last, core);
+        if planted(Bug::WelcomeBeforeCommit) {
+            // A crash now, and a device that was welcomed is unknown.
+            let name = self.inbox.devices.last().map(|device| device.name.clone());
+            name.into_iter().for_each(|name| self.registered(&name, true, core));
+        }
     }
 
     /// The registration was committed, or not.
@@ -137,7 +143,13 @@ impl User {
         device.last_seen_ms = core.now.wall_ms;
         core.act(Effect::Welcome(attach.session.clone(), Box::new(welcome)));
         core.metrics.sessions.inc();
-        device.session = Some(Attached::new(attach, device.cursor, last, core.now.wall_ms, device.gap));
+        let nothing_on_disk = self.inbox.stored_upto <= device.cursor;
+        let position = match nothing_on_disk && planted(Bug::AttachOutside) {
+            // The look at the disk misses what was routed since: it counts as pushed.
+            true => last,
+            false => device.cursor,
+        };
+        device.session = Some(Attached::new(attach, position, last, core.now.wall_ms, device.gap));
         // What was held in the hope of the earlier session's ack is not pushed everywhere any more.
         self.inbox.submit(&self.name, last, core);
         self.inbox.pump(at, &self.name, core);

@@ -15,8 +15,9 @@ use super::dedupe::{KnownState, SendKey};
 use super::device::{Device, Reading};
 use super::effect::{Effect, ReadPage};
 use super::session_handle::{Answer, Delivery, Outcome, Sender};
-use crate::ids::{Seq, SessionId, UserId};
+use crate::ids::{DeviceId, Seq, SessionId, UserId};
 use crate::message::{Message, Tally};
+use crate::planted::{Bug, planted};
 use crate::store::{Ticket, What, Write};
 
 /// Sends that wait for one message's outcome, repeats included.
@@ -111,6 +112,13 @@ impl Inbox {
         self.devices.iter_mut().enumerate().find(|(_, device)| device.session_is(session))
     }
 
+    /// The device whose session has asked for a page.
+    pub fn reader(&mut self, name: &DeviceId, session: SessionId) -> Option<(usize, &mut Device)> {
+        // Planted: the page of a session that was replaced begins where that one stood, not this one.
+        let is_it = |device: &Device| device.session_is(session) || (planted(Bug::StalePage) && device.name == *name);
+        self.devices.iter_mut().enumerate().find(|(_, device)| is_it(device))
+    }
+
     pub fn entry_mut(&mut self, seq: Seq) -> Option<&mut Entry> {
         let at = self.pending.binary_search_by_key(&seq, |entry| entry.message.seq).ok()?;
         self.pending.get_mut(at)
@@ -164,6 +172,11 @@ impl Inbox {
                 ticket: entry.ticket.clone(),
             };
             core.act(Effect::Write(Write { user: user.clone(), what }));
+            if planted(Bug::AckBeforeSync) {
+                // The writer has it and nothing is synced: a crash takes what was accepted.
+                let outcome = Outcome::Accepted { seq: entry.message.seq, stored: true };
+                answer_all(std::mem::take(&mut entry.waiters), user, &entry.message, outcome, core);
+            }
         }
     }
 
@@ -288,10 +301,14 @@ impl Inbox {
         let Some(device) = self.devices.get_mut(at) else { return };
         let pushed_before = device.pushed_upto;
         let Some(session) = device.session.as_mut() else { return };
-        for (message, tally) in messages {
-            push(session, pushed_before, &message, tally, core);
+        for (message, tally) in &messages {
+            push(session, pushed_before, message, *tally, core);
         }
         session.position = session.position.max(position);
+        if let Some((message, tally)) = messages.last().filter(|_| planted(Bug::TrimOnPush)) {
+            // A session that ends without an ack takes what was pushed to it along.
+            device.advance(message.seq, *tally);
+        }
         self.announce_caught_up(at, core);
     }
 

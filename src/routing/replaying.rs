@@ -9,20 +9,27 @@ use super::user::{After, User};
 use crate::codes::CloseCode;
 use crate::ids::{DeviceId, Seq, SessionId};
 use crate::message::{Message, Tally};
+use crate::planted::{Bug, planted};
 use crate::store::{DeadLetter, DeadReason, Op, Page, StoreError, Stored};
 
 impl User {
     /// A page for a session; one of an earlier session does nothing.
-    pub fn page(&mut self, session: SessionId, result: Result<Page, StoreError>, core: &mut Core) {
-        let Some((at, device)) = self.inbox.device_with(session) else { return };
+    pub fn page(&mut self, name: &DeviceId, session: SessionId, result: Result<Page, StoreError>, core: &mut Core) {
+        let Some((at, device)) = self.inbox.reader(name, session) else { return };
         let Some(reading) = device.session.as_mut().and_then(|session| session.reading.take()) else { return };
         core.metrics.pages.inc();
         let Ok(page) = result else { return self.unreadable(at, core) };
-        if self.inbox.purging && reading.after < self.inbox.purged_upto {
+        // Planted: what the purge has not come to yet is pushed, and what it will take out is passed over.
+        if self.inbox.purging && reading.after < self.inbox.purged_upto && !planted(Bug::PurgeRace) {
             // Read again when the purge is through.
             return self.forget_leaving();
         }
-        let position = if page.end { reading.upto } else { end_of(&page) };
+        let position = match page.end {
+            // What came meanwhile is on its way to disk, and no later page will be asked for.
+            true if planted(Bug::LiveOnShortPage) => self.inbox.last,
+            true => reading.upto,
+            false => end_of(&page),
+        };
         let mut left: Vec<Seq> =
             page.corrupt.iter().filter(|corrupt| self.bury_corrupt(**corrupt, core)).map(|corrupt| corrupt.0).collect();
         let there = page.messages.into_iter().filter(|stored| self.is_there(stored.message.seq));

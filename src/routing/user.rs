@@ -14,6 +14,7 @@ use super::presence::{Presence, version_floor};
 use super::sweep::{Sweep, Work};
 use crate::ids::{DeviceId, Seq, UserId};
 use crate::message::Tally;
+use crate::planted::{Bug, planted};
 use crate::store::{LoadedUser, Op, StoreState, What, Write};
 
 /// Who is refreshed on disk this often, so that `last_seen` survives a crash, in microseconds.
@@ -93,7 +94,8 @@ impl User {
 
     /// Whether a send that memory does not know is new, without a look at the store.
     pub fn dedupe_is_complete(&self, core: &Core) -> bool {
-        core.now.us >= self.dedupe_unsure_until_us
+        // Planted: what only the disk knows is routed a second time.
+        core.now.us >= self.dedupe_unsure_until_us || planted(Bug::DedupeInMemory)
     }
 
     /// Memory has let go of something that the store still knows and has to be asked for.
@@ -117,7 +119,7 @@ impl User {
             Command::Kick { session, reply, .. } => self.kick(session, reply, core),
             Command::Purge { only, reply, .. } => self.purge(only, reply, core),
             Command::Due { at_ms, .. } => self.due(at_ms, core),
-            Command::Report(Report::Page { session, result, .. }) => self.page(session, result, core),
+            Command::Report(Report::Page { device, session, result, .. }) => self.page(&device, session, result, core),
             Command::Report(Report::Sweep { job, result, .. }) => self.sweep_page(job, result, core),
             Command::Report(Report::Dedupe { key, result }) => self.dedupe_answer(&key, result, core),
             // The rest is not about one user; `state.rs` deals with it.
@@ -222,7 +224,8 @@ impl User {
         }
         self.note_held_back_cursors();
         self.flush(core);
-        self.outgoing.in_flight.is_none()
+        // Planted: what is loaded next may be older than what left.
+        self.outgoing.in_flight.is_none() || planted(Bug::EvictUnreported)
     }
 
     fn refresh(&mut self, core: &mut Core) {

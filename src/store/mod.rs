@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::ids::{DeviceId, MessageId, Seq, UserId};
 use crate::message::{Message, Tally};
+use crate::planted::{Bug, planted};
 
 pub use fjall_engine::FjallEngine;
 
@@ -273,6 +274,18 @@ pub struct Boot {
     pub expiry_paused: bool,
     /// Records read while opening; at most 100 whatever waits.
     pub records_read: u64,
+}
+
+impl Boot {
+    /// What was given out is at or below: after an orderly stop what that wrote down, after any other the ceiling.
+    pub fn floor_of(clean: Option<Seq>, ceiling: Seq) -> Seq {
+        match clean {
+            Some(upto) => upto,
+            // Then the clock alone decides, and it may stand where seqs were given out before.
+            None if planted(Bug::SeqWithoutCeiling) => Seq::ZERO,
+            None => ceiling,
+        }
+    }
 }
 
 /// Where the commit thread reports; called on that thread, may block it (it is back-pressure). That the

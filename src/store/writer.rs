@@ -175,8 +175,7 @@ fn spawn<T: Send + 'static>(
 fn boot(found: &Found, wall_ms: u64) -> Boot {
     let Books { ceiling, alive_ms, .. } = found.books;
     let unclean = !found.fresh && found.clean.is_none();
-    // After a clean stop the floor is below the ceiling; what was given out is at or below it either way.
-    let floor = found.clean.unwrap_or(ceiling);
+    let floor = Boot::floor_of(found.clean, ceiling);
     let newly = (unclean || found.lost_unclean).then_some(floor);
     let clock_went_back = wall_ms < alive_ms;
     Boot {

@@ -19,6 +19,7 @@ mod happenings;
 mod leaving;
 mod ledger;
 mod meetings;
+mod planted;
 mod reports;
 mod rest;
 mod schedule;

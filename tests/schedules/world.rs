@@ -356,7 +356,7 @@ impl<'a> World<'a> {
     pub fn restart(&mut self, clean: bool) {
         self.disk.check_no_orphans();
         let wall_us = self.now.wall_ms * 1000;
-        let floor = if clean { self.now.us + 1 } else { self.disk.ceiling };
+        let Seq(floor) = Boot::floor_of(clean.then_some(Seq(self.now.us + 1)), Seq(self.disk.ceiling));
         if !clean {
             self.disk.crash();
         }
