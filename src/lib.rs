@@ -17,7 +17,7 @@
 //! | 2 | [`store`] | the cellar: durable inboxes, one commit thread |
 //! | 1 | [`protocol`] | the wire as types |
 //! | 1 | [`config`] | what was written → what it means |
-//! | 0 | [`ids`], [`message`], [`presence`], [`codes`], [`limits`], [`clock`], [`shutdown`], [`metrics`], [`planted`] | the ground |
+//! | 0 | [`ids`], [`message`], [`presence`], [`codes`], [`limits`], [`clock`], [`shutdown`], [`metrics`], [`planted`], [`history`] | the ground |
 //!
 //! # One message
 //!
@@ -53,6 +53,7 @@ pub mod codes;
 pub mod config;
 pub mod daemon;
 pub mod gateway;
+pub mod history;
 pub mod ids;
 pub mod limits;
 pub mod message;

@@ -27,7 +27,7 @@ pub enum Bug {
     EvictUnreported,
     /// The page of a replaced session is taken for one of its successor.
     StalePage,
-    /// A page that a purge has overtaken is pushed all the same.
+    /// A page is pushed as it was read, whatever was purged from it since.
     PurgeRace,
 }
 

@@ -3,10 +3,7 @@
 #![allow(dead_code, reason = "the reports are for the hazard tests")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test a broken expectation is a panic")]
 
-#[path = "common/history/mod.rs"]
-mod history;
-
-use history::{Fault, History, Session};
+use doorstep::history::{Fault, History, Session};
 
 /// Alice and bob are there; nothing has been said.
 struct Scene {
@@ -364,4 +361,86 @@ fn presence_never_goes_back_for_one_watcher() {
     assert_eq!(faults(&history), std::slice::from_ref(&back));
     later.presence("bob", 7, "online");
     assert_eq!(faults(&history), [back, Fault::PresenceVersionReused { watcher, user, version: 7 }]);
+}
+
+#[test]
+fn whoever_still_watches_must_have_seen_the_last_of_it() {
+    let Scene { history, alice, bob } = scene();
+    let gone = attach(&history, "carol", "phone", 0);
+    gone.presence("bob", 5, "online");
+    gone.ended();
+    bob.presence("bob", 5, "invisible");
+    alice.presence("bob", 5, "online");
+    history.presence_is("bob", 6, "offline");
+    let stale = Fault::StalePresence { watcher: text("alice/phone#0"), user: text("bob"), told: 5, is: 6 };
+    assert_eq!(faults(&history), [stale]);
+    alice.presence("bob", 6, "offline");
+    history.assert_clean();
+}
+
+/// A line of messages that were handed over, far longer than what is kept of it.
+fn long_line() -> Scene {
+    let scene = scene();
+    for seq in 1..=100 {
+        let id = seq.to_string();
+        stored(&scene.alice, &id, seq);
+        deliver(&scene.bob, &id, seq);
+        scene.bob.acked(seq);
+        if seq % 10 == 0 {
+            scene.history.settle();
+        }
+    }
+    scene
+}
+
+#[test]
+fn what_was_settled_is_counted_as_ever() {
+    let Scene { history, alice, .. } = long_line();
+    redeliver(&attach(&history, "bob", "phone", 0), "100", 100);
+    alice.sent("late", "bob", "late");
+    alice.rejected("late", "bob", "queue_full");
+    history.settle();
+    let report = history.check();
+    assert_eq!((report.sent, report.accepted_stored, report.deliveries), (101, 100, 101), "{report}");
+    assert_eq!(report.rejected["queue_full"], 1);
+}
+
+#[test]
+fn what_comes_after_settling_is_held_against_what_was_settled() {
+    let faults_of = |spoil: &dyn Fn(&Scene)| {
+        let scene = long_line();
+        spoil(&scene);
+        scene.history.settle();
+        faults(&scene.history)
+    };
+    let again = faults_of(&|scene| deliver(&attach(&scene.history, "bob", "phone", 0), "7", 7));
+    assert!(again.iter().any(|fault| fault.kind() == "duplicated"), "{again:?}");
+    let marked = faults_of(&|scene| redeliver(&attach(&scene.history, "bob", "phone", 0), "7", 7));
+    assert_eq!(marked, []);
+    let lower = faults_of(&|scene| {
+        stored(&scene.alice, "low", 50);
+        deliver(&scene.bob, "low", 50);
+    });
+    assert!(lower.iter().all(|fault| fault.kind() == "disordered") && lower.len() == 2, "{lower:?}");
+    let lost = faults_of(&|scene| stored(&scene.alice, "never", 101));
+    assert!(matches!(lost[..], [Fault::Lost { seq: 101, .. }]), "{lost:?}");
+    let twice = faults_of(&|scene| scene.alice.accepted("7", "bob", 7, true));
+    assert!(matches!(twice[..], [Fault::AnswerWithoutSend { .. }]), "{twice:?}");
+}
+
+#[test]
+fn nothing_is_let_go_of_that_is_under_way_or_wrong() {
+    let Scene { history, alice, bob } = scene();
+    stored(&alice, "a", 1);
+    stored(&alice, "b", 2);
+    deliver(&bob, "b", 2);
+    bob.acked(2);
+    stored(&alice, "c", 3);
+    deliver(&bob, "c", 3);
+    history.settle();
+    deliver(&bob, "a", 1);
+    let before = faults(&history);
+    assert!(before.iter().any(|fault| fault.kind() == "disordered"), "{before:?}");
+    history.settle();
+    assert_eq!(faults(&history), before);
 }

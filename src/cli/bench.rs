@@ -37,6 +37,8 @@ const CONNECTING_MAX: usize = 64;
 const DRAIN_MAX: Duration = Duration::from_secs(15);
 /// How much longer than planned a token holds.
 const TOKEN_SPARE: Duration = Duration::from_secs(600);
+/// What every user of a bench has.
+const DEVICE: &str = "bench";
 const PAIRS_MAX: i64 = 20_000;
 /// A frame of this size fits the router's default limit.
 const BODY_BYTES_MAX: i64 = 64 << 10;
@@ -149,11 +151,11 @@ async fn connect_all(args: &BenchArgs, door: &Door, interrupts: &mut Signal) -> 
 async fn connect_pair(args: &BenchArgs, door: &Door, run: &str, n: u32) -> Result<Pair, CliError> {
     let name =
         |role: &str| UserId::new(&format!("bench-{run}-{role}-{n}")).map_err(|error| CliError::new(error.to_string()));
-    let device = DeviceId::new("bench").map_err(|error| CliError::new(error.to_string()))?;
+    let device = DeviceId::new(DEVICE).map_err(|error| CliError::new(error.to_string()))?;
     let (from, to) = (name("from")?, name("to")?);
     let receiver = door.enter(&to, &device).await?;
     match door.enter(&from, &device).await {
-        Ok(sender) => Ok(Pair::new(sender, receiver, &to, args)),
+        Ok(sender) => Ok(Pair::new(sender, receiver, (&from, &to), args)),
         Err(error) => {
             receiver.leave().await;
             Err(error)
@@ -179,7 +181,7 @@ async fn watch(
         let failed = tokio::select! {
             done = running.join_next() => match done {
                 None => return failure.map_or(Ok(faults), Err),
-                Some(Ok(Ok(found))) => { faults.add(found); continue }
+                Some(Ok(Ok(found))) => { faults.add(&found); continue }
                 Some(Ok(Err(error))) => error,
                 Some(Err(error)) => CliError::new(format!("a pair failed: {error}")),
             },

@@ -13,7 +13,8 @@
 pub mod client;
 pub mod control_pair;
 pub mod daemon;
-pub mod history;
 pub mod inside;
 pub mod schema;
 pub mod wait;
+
+pub use doorstep::history;

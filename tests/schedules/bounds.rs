@@ -11,8 +11,8 @@ const OWN_QUEUE: &str = "the recipient's queue is full";
 impl Ledger {
     /// A message is taken only by a disk that is well, and into a queue that has room for it.
     pub fn check_may_be_taken(&self, user: u8, seq: u64, disk: &Disk) {
-        assert!(self.takes, "u{user}: {seq} is taken while the disk cannot take it");
         let desk = &self.desks[usize::from(user)];
+        assert!(!desk.refuses, "u{user}: {seq} is taken while the disk cannot take it");
         let lacks = |msg: &&Msg, dev: usize| {
             let device = &desk.devices[dev];
             msg.seq > device.cursor.max(device.start) && !self.is_excused(user, dev as u8, msg, disk)

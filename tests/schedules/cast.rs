@@ -13,11 +13,12 @@ use doorstep::routing::session_handle::{
     Answer, Answers, Closing, Delivery, Ephemeral, Sender, Session, SessionHandle, Welcome,
 };
 
-pub const USERS: usize = 2;
+/// Users at most; a schedule may have fewer, two at least.
+pub const USERS: usize = 4;
+/// Owners at most.
+pub const SHARDS: usize = 3;
 pub const DEVICES: usize = 3;
 pub const WATCHERS: usize = 2;
-/// Sender sessions: the first two belong to user 0, the last to user 1.
-pub const SENDERS: usize = 3;
 pub const IDS: usize = 200;
 
 /// Sessions of watchers have ids from here on.
@@ -30,18 +31,30 @@ pub struct Cast {
     pub ids: Vec<MessageId>,
     bodies: Vec<Bytes>,
     pub metrics: Arc<Metrics>,
+    /// Who owns each user, by the number of owners.
+    owners: [[u8; USERS]; SHARDS],
 }
 
 impl Cast {
     pub fn new() -> Self {
         let body = |variant: u8, len: usize| Bytes::from(vec![b'0' + variant; len]);
+        // Names under which the first two never have the same owner, if there is more than one.
+        let apart = |owners: &[[u8; USERS]; SHARDS]| owners[1..].iter().all(|owners| owners[0] != owners[1]);
+        let mut named = ('a'..='z').map(users_called).map(|users| (spread(&users), users));
+        let (owners, users) = named.find(|(owners, _)| apart(owners)).unwrap();
         Self {
-            users: (0..USERS).map(|n| UserId::new(&format!("u{n}")).unwrap()).collect(),
+            users,
+            owners,
             devices: (0..DEVICES).map(|n| DeviceId::new(&format!("d{n}")).unwrap()).collect(),
             ids: (0..IDS).map(|n| MessageId::new(&n.to_string()).unwrap()).collect(),
             bodies: [1, 100, 400].into_iter().flat_map(|len| [body(0, len), body(1, len)]).collect(),
             metrics: Metrics::new(),
         }
+    }
+
+    /// Who owns whom when there are so many owners.
+    pub fn owners(&self, shards: usize) -> [u8; USERS] {
+        self.owners[shards - 1]
     }
 
     /// The body of message `id`; its size follows from the id, `variant` tells two bodies apart.
@@ -50,8 +63,25 @@ impl Cast {
     }
 }
 
+/// Sender sessions of so many users: two of each, but for the last, who has one.
+pub fn senders(users: u8) -> u8 {
+    users * 2 - 1
+}
+
 pub fn sender_user(session: u8) -> u8 {
     session / 2
+}
+
+fn users_called(letter: char) -> Vec<UserId> {
+    (0..USERS).map(|n| UserId::new(&format!("{letter}{n}")).unwrap()).collect()
+}
+
+/// Who owns them, by the number of owners, as the router says.
+fn spread(users: &[UserId]) -> [[u8; USERS]; SHARDS] {
+    std::array::from_fn(|more| {
+        let (router, _) = doorstep::routing::mailboxes(more + 1, 1);
+        std::array::from_fn(|user| router.shard_of(&users[user]) as u8)
+    })
 }
 
 pub fn user_no(user: &UserId) -> u8 {

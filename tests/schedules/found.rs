@@ -8,8 +8,8 @@ use super::cast::Cast;
 use super::happenings::Letter;
 use super::meetings::Meetings;
 use super::reports::Ask;
-use super::schedule;
 use super::world::World;
+use super::{schedule, settings};
 
 /// A device that was being forgotten was not written down any more, so a stop that came first lost what had been
 /// pushed to it.
@@ -77,7 +77,7 @@ fn what_was_handed_over_before_all_devices_were_forgotten_is_not_for_the_next_on
 /// which had been welcomed before, counted as if it had been.
 #[test]
 fn what_lapses_after_the_welcome_is_told_with_the_next_one() {
-    let tight = Settings { max_messages: 2, ..schedule::roomy() };
+    let tight = Settings { max_messages: 2, ..settings::roomy() };
     play_with(tight, |world| {
         let [away, reader] = [0, 1].map(|dev| attach(world, dev));
         world.detach(away, true);
@@ -99,7 +99,7 @@ fn what_lapses_after_the_welcome_is_told_with_the_next_one() {
 
 /// A script in a world of its own, and its rest.
 fn play(script: impl FnOnce(&mut World<'_>)) {
-    play_with(schedule::roomy(), script);
+    play_with(settings::roomy(), script);
 }
 
 fn play_with(settings: Settings, script: impl FnOnce(&mut World<'_>)) {

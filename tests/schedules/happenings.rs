@@ -34,6 +34,9 @@ impl World<'_> {
         let Letter { session, to, id, body, retry, ttl_ms, age_us } = letter;
         let from = sender_user(session);
         let taken_us = self.now.us - age_us;
+        if self.disk.poisoned && !self.ledger.desks[usize::from(to)].refuses {
+            self.meetings.need(Needed::OwnerUnaware);
+        }
         let again = self.ledger.sent.iter().any(|sent| (sent.from, sent.to, sent.id) == (from, to, id));
         let no = self.ledger.send(Sent::new(session, (from, to), (id, body), retry, taken_us));
         self.say(|| format!("send {no}: {letter:?}"));
@@ -48,7 +51,7 @@ impl World<'_> {
             sender: asker(no),
             taken_us,
         };
-        self.apply(if again { Event::Retry } else { Event::Send }, Some(to), Command::Send(send));
+        self.apply(if again { Event::Retry } else { Event::Send }, to, Command::Send(send));
         no
     }
 
@@ -80,7 +83,7 @@ impl World<'_> {
             window_bytes,
             peer: String::new(),
         };
-        self.apply(event, Some(user), Command::Attach(attach));
+        self.apply(event, user, Command::Attach(attach));
         session
     }
 
@@ -96,7 +99,7 @@ impl World<'_> {
             session: SessionId(u128::from(session)),
             clean,
         };
-        self.apply(Event::Detach, Some(user), command);
+        self.apply(Event::Detach, user, command);
     }
 
     pub fn ack(&mut self, session: u32, seq: u64) {
@@ -110,7 +113,27 @@ impl World<'_> {
             session: SessionId(u128::from(session)),
             seq: Seq(seq),
         };
-        self.apply(if counts { Event::Ack } else { Event::BadAck }, Some(user), command);
+        self.apply(if counts { Event::Ack } else { Event::BadAck }, user, command);
+    }
+
+    /// A connection breaks in the middle of what its client had written: some of it came through, the rest never
+    /// happened. What was in flight to it is on its way again with the next session.
+    pub fn vanish(&mut self, session: u32, came_through: usize, letter: Letter) {
+        let in_flight: Vec<u64> = self.ledger.session(session).in_flight.iter().map(|(seq, _)| *seq).collect();
+        self.say(|| format!("{session} vanishes, {came_through} of its last frames came through"));
+        let written: [&dyn Fn(&mut Self); 4] = [
+            &|world| in_flight.first().into_iter().for_each(|seq| world.ack(session, *seq)),
+            &|world| world.status(session, PresenceState::Away, None),
+            &|world| {
+                world.send(letter);
+            },
+            &|world| in_flight.last().into_iter().for_each(|seq| world.ack(session, *seq)),
+        ];
+        written.into_iter().take(came_through).for_each(|frame| frame(self));
+        if !self.ledger.session(session).in_flight.is_empty() {
+            self.meetings.need(Needed::Vanished);
+        }
+        self.detach(session, false);
     }
 
     pub fn status(&mut self, session: u32, state: PresenceState, text: Option<String>) {
@@ -122,28 +145,28 @@ impl World<'_> {
         self.say(|| format!("status of {session}: {state:?} {text:?}"));
         let name = self.cast.users[usize::from(user)].clone();
         let command = Command::Status { user: name, session: SessionId(u128::from(session)), state, text };
-        self.apply(Event::Status, Some(user), command);
+        self.apply(Event::Status, user, command);
     }
 
     pub fn ephemeral(&mut self, to: u8) {
         let from = self.cast.users[0].clone();
         let ephemeral = Ephemeral { id: None, from, body: self.cast.body(0, 0), ts_ms: self.now.wall_ms };
         let command = Command::SendEphemeral { to: self.cast.users[usize::from(to)].clone(), ephemeral };
-        self.apply(Event::Ephemeral, Some(to), command);
+        self.apply(Event::Ephemeral, to, command);
     }
 
     pub fn watch(&mut self, by: usize, user: u8) {
         self.say(|| format!("watcher {by} watches u{user}"));
         self.watching.subscribe(by, user, true);
         let command = Command::Watch { user: self.cast.users[usize::from(user)].clone(), session: watcher(by) };
-        self.apply(Event::Watch, Some(user), command);
+        self.apply(Event::Watch, user, command);
     }
 
     pub fn unwatch(&mut self, by: usize, user: u8) {
         self.say(|| format!("watcher {by} watches u{user} no more"));
         self.watching.subscribe(by, user, false);
         let command = Command::Unwatch { user: self.cast.users[usize::from(user)].clone(), session: watcher(by).id() };
-        self.apply(Event::Watch, Some(user), command);
+        self.apply(Event::Watch, user, command);
     }
 
     /// The session says goodbye for good.
@@ -160,15 +183,16 @@ impl World<'_> {
             device: self.cast.devices[usize::from(dev)].clone(),
             session: SessionId(u128::from(session)),
         };
-        self.apply(Event::Forget, Some(user), command);
+        self.apply(Event::Forget, user, command);
     }
 
     pub fn forget_device(&mut self, user: u8, dev: u8) {
         self.say(|| format!("forget u{user}/d{dev}"));
         self.asked += 1;
         let name = self.cast.devices[usize::from(dev)].clone();
+        let owner = self.owner(user);
         let device = &mut self.ledger.desks[usize::from(user)].devices[usize::from(dev)];
-        match self.state.user(&self.cast.users[usize::from(user)]) {
+        match self.states[owner].user(&self.cast.users[usize::from(user)]) {
             // Whether it is done is seen when the record is there.
             None => device.forgetting = device.registered,
             Some(here) => {
@@ -183,7 +207,7 @@ impl World<'_> {
             device: name,
             reply: oneshot::channel().0,
         };
-        self.apply(Event::Forget, Some(user), command);
+        self.apply(Event::Forget, user, command);
     }
 
     pub fn kick(&mut self, session: u32) {
@@ -195,7 +219,7 @@ impl World<'_> {
             session: SessionId(u128::from(session)),
             reply: oneshot::channel().0,
         };
-        self.apply(Event::Kick, Some(user), command);
+        self.apply(Event::Kick, user, command);
     }
 
     pub fn purge(&mut self, user: u8, only: Option<u64>) {
@@ -210,27 +234,30 @@ impl World<'_> {
         }
         let name = self.cast.users[usize::from(user)].clone();
         let command = Command::Purge { user: name, only: only.map(Seq), reply: oneshot::channel().0 };
-        self.apply(Event::Purge, Some(user), command);
+        self.apply(Event::Purge, user, command);
     }
 
     pub fn due(&mut self, user: u8) {
         self.say(|| format!("due u{user}"));
         let command = Command::Due { user: self.cast.users[usize::from(user)].clone(), at_ms: self.now.wall_ms };
-        self.apply(Event::Due, Some(user), command);
+        self.apply(Event::Due, user, command);
     }
 
     /// The disk fills up or empties; the commit thread will say so.
     pub fn fill_disk(&mut self, low: bool) {
         if !self.disk.poisoned {
             self.storage = if low { StoreState::Low } else { StoreState::Ok };
-            self.reports.push_back(Command::Storage(self.storage));
+            let state = self.storage;
+            self.report_to_all(|| Command::Storage(state));
         }
     }
 
     pub fn pause_expiry(&mut self, paused: bool) {
         self.say(|| format!("expiry paused: {paused}"));
-        self.pause(paused);
-        self.apply(Event::Pause, None, Command::PauseExpiry(paused));
+        for shard in 0..self.states.len() {
+            self.pause(shard, paused);
+            self.apply_to(shard, Event::Pause, None, Command::PauseExpiry(paused));
+        }
     }
 
     /// Nobody is told; the next command shows it.
@@ -242,12 +269,15 @@ impl World<'_> {
 
     pub fn tick(&mut self) {
         self.say(|| "tick".into());
-        self.apply(Event::Tick, None, Command::Tick);
+        (0..self.states.len()).for_each(|shard| self.apply_to(shard, Event::Tick, None, Command::Tick));
     }
 
     /// Power is cut. Of what waited, the writer may have got some to disk without a word.
     pub fn crash(&mut self, unreported: usize) {
         self.say(|| format!("crash, {unreported} of {} writes got through", self.disk.queue.len()));
+        if (1..self.disk.queue.len()).contains(&unreported) && !self.disk.poisoned {
+            self.meetings.need(Needed::TornTail);
+        }
         let mut done = Default::default();
         if !self.disk.poisoned {
             self.disk.commit(unreported, false, false, self.now.us, &mut done);
@@ -262,7 +292,10 @@ impl World<'_> {
         self.say(|| "stop".into());
         self.drain();
         let closing = Closing { code: CloseCode::Restarting, reason: "the router is restarting", retry_after_ms: None };
-        self.apply(Event::Drain, None, Command::CloseAll { closing, spread_ms: 10 });
+        for shard in 0..self.states.len() {
+            let closing = closing.clone();
+            self.apply_to(shard, Event::Drain, None, Command::CloseAll { closing, spread_ms: 10 });
+        }
         let left = self.ledger.sessions.iter().position(|sess| sess.phase == Phase::Live);
         assert!(left.is_none(), "session {left:?} hears no goodbye");
         self.drain();
@@ -271,10 +304,12 @@ impl World<'_> {
     }
 
     fn drain(&mut self) {
-        let before = self.drained;
-        self.apply(Event::Drain, None, Command::Drain { reply: oneshot::channel().0 });
+        let all = self.drained + self.states.len() as u32;
+        for shard in 0..self.states.len() {
+            self.apply_to(shard, Event::Drain, None, Command::Drain { reply: oneshot::channel().0 });
+        }
         for _ in 0..200 {
-            if self.drained > before && self.disk.queue.is_empty() {
+            if self.drained == all && self.disk.queue.is_empty() {
                 return;
             }
             self.deliver_all();

@@ -47,7 +47,7 @@ impl Ledger {
         let lapsed = self.find(user, seq).is_some_and(|msg| msg.lapsed != 0 && self.nobody_lacks(user, msg));
         let handed = self.is_handed_over(user, seq) || lapsed;
         let acked = self.desks[usize::from(user)].devices.iter().any(|dev| dev.has_acked(seq));
-        let expired_upto_ms = self.expired_upto_ms;
+        let expired_upto_ms = self.desks[usize::from(user)].expired_upto_ms;
         let msg = self.find_mut(user, seq);
         // Once a device has it, or it lapsed for one, expiry for the others is only counted.
         let expired = (acked || msg.lapsed != 0) && msg.expires_ms <= expired_upto_ms;
@@ -73,7 +73,7 @@ impl Ledger {
             // It was on its way to disk when the only device that lacked it was forgotten.
             None => self.find(user, seq).is_some_and(|msg| self.nobody_lacks(user, msg)),
         };
-        let expired_upto_ms = self.expired_upto_ms;
+        let expired_upto_ms = self.desks[usize::from(user)].expired_upto_ms;
         let msg = self.find_mut(user, seq);
         match letter.reason {
             DeadReason::Lapsed => {

@@ -10,7 +10,7 @@ use doorstep::presence::PresenceState;
 use doorstep::routing::core::Settings;
 use doorstep::routing::session_handle::{Answer, Outcome};
 
-use super::cast::{DEVICES, USERS, body_no, device_no, id_no, user_no};
+use super::cast::{DEVICES, SHARDS, USERS, body_no, device_no, id_no, user_no};
 use super::disk::{Committed, Disk};
 
 /// A message that was routed: it was seen in an effect.
@@ -124,6 +124,12 @@ pub struct Desk {
     /// When a device was last forgotten, this was the last seq; what it alone lacked may still be written down
     /// as forgotten.
     pub forgotten_upto: u64,
+    /// Its owner, and what that knows: the latest wall time at which expiry was running, whether it is paused,
+    /// and whether anything is wrong with the disk.
+    pub owner: u8,
+    pub expired_upto_ms: u64,
+    pub expiry_paused: bool,
+    pub refuses: bool,
 }
 
 pub struct Ledger {
@@ -132,10 +138,8 @@ pub struct Ledger {
     pub sent: Vec<Sent>,
     pub open: Vec<u32>,
     pub run: u32,
-    last_seq: u64,
-    /// The latest wall time at which expiry was running.
-    pub expired_upto_ms: u64,
-    pub expiry_paused: bool,
+    /// Of each owner.
+    last_seq: [u64; SHARDS],
     pub window_us: u64,
     /// Dedupe may have forgotten what was handed over.
     pub forgetful: bool,
@@ -144,8 +148,6 @@ pub struct Ledger {
     pub max_messages: usize,
     /// No device is being registered, whose empty backlog would be the least already.
     pub quota_is_known: bool,
-    /// The owner knows of nothing that is wrong with the disk.
-    pub takes: bool,
     /// Messages of each user that wait on disk, as owners count them for senders.
     pub outstanding: [i64; USERS],
 }
@@ -158,18 +160,27 @@ impl Ledger {
             sent: Vec::new(),
             open: Vec::new(),
             run: 0,
-            last_seq: 0,
-            expired_upto_ms: 0,
-            expiry_paused: false,
+            last_seq: [0; SHARDS],
             window_us: settings.dedupe_window_us,
             forgetful,
             accept_timeout_us: settings.accept_timeout_us,
             device_expiry_ms: settings.device_expiry_ms,
             max_messages: settings.max_messages as usize,
             quota_is_known: false,
-            takes: true,
             outstanding: [0; USERS],
         }
+    }
+
+    /// Owners begin in good faith.
+    pub fn owned_by(&mut self, owners: [u8; USERS]) {
+        for (desk, owner) in self.desks.iter_mut().zip(owners) {
+            (desk.owner, desk.refuses) = (owner, false);
+        }
+    }
+
+    /// Everyone whom this owner owns.
+    pub fn owned(&mut self, owner: usize) -> impl Iterator<Item = &mut Desk> {
+        self.desks.iter_mut().filter(move |desk| usize::from(desk.owner) == owner)
     }
 
     pub fn tail(&self, user: u8) -> u64 {
@@ -200,7 +211,8 @@ impl Ledger {
     /// A message shows itself, in whatever effect. The first time it must be what a sender asked for.
     pub fn meet(&mut self, user: u8, message: &Message, now_us: u64, disk: &Disk) {
         let seq = message.seq.0;
-        if seq <= self.last_seq {
+        let owner = usize::from(self.desks[usize::from(user)].owner);
+        if seq <= self.last_seq[owner] {
             let known = self.find(user, seq).unwrap_or_else(|| panic!("u{user}: {seq} was given out out of order"));
             assert!(
                 (known.from, known.id) == (user_no(&message.from), id_no(&message.id)),
@@ -209,7 +221,7 @@ impl Ledger {
             return;
         }
         assert!(seq <= disk.ceiling, "u{user}: {seq} is above the ceiling {}", disk.ceiling);
-        self.last_seq = seq;
+        self.last_seq[owner] = seq;
         let (from, id, body) = (user_no(&message.from), id_no(&message.id), body_no(&message.body));
         let is_it = |sent: &Sent| (sent.to, sent.from, sent.id, sent.body) == (user, from, id, body);
         let origin = self.open.iter().copied().filter(|no| is_it(&self.sent[*no as usize])).min();
@@ -288,7 +300,8 @@ impl Ledger {
             }
             Outcome::Rejected { code, reason, .. } => {
                 self.check_quota_is_full(to, reason);
-                assert!(code != Code::Expired || !self.expiry_paused, "send {no} expires though expiry is paused");
+                let paused = self.desks[usize::from(to)].expiry_paused;
+                assert!(code != Code::Expired || !paused, "send {no} expires though expiry is paused");
                 let taken = self.desks[usize::from(to)].messages.iter().rev().find(|msg| msg.origin == no);
                 assert!(taken.is_none(), "send {no} was routed and is refused with {code:?}");
             }
@@ -387,9 +400,11 @@ impl Ledger {
         }
     }
 
-    /// The process is gone. Whatever was accepted is on disk or was handed over.
-    pub fn crash(&mut self, disk: &Disk) {
+    /// The process is gone. Whatever was accepted is on disk or was handed over. The next one has other owners.
+    pub fn crash(&mut self, owners: [u8; USERS], disk: &Disk) {
         self.run += 1;
+        self.last_seq = [self.last_seq.into_iter().max().unwrap_or_default(); SHARDS];
+        self.owned_by(owners);
         self.open.clear();
         self.outstanding = [0; USERS];
         for sess in &mut self.sessions {
@@ -406,8 +421,9 @@ impl Ledger {
                     msg.vanished = true;
                 }
             }
+            let tail = desk.messages.last().map_or(0, |msg| msg.seq);
             for (no, dev) in desk.devices.iter_mut().enumerate() {
-                dev.restart(user, no, disk);
+                dev.restart(user, no, tail, disk);
             }
         }
     }
@@ -429,7 +445,7 @@ impl Dev {
     }
 
     /// What is left of it after a restart is what is on disk.
-    fn restart(&mut self, user: usize, no: usize, disk: &Disk) {
+    fn restart(&mut self, user: usize, no: usize, tail: u64, disk: &Disk) {
         let name = doorstep::ids::DeviceId::new(&format!("d{no}")).unwrap();
         let Some(record) = disk.device(user as u8, &name) else {
             assert!(!self.registered || self.forgetting, "u{user}/d{no} was registered, and the crash took it");
@@ -437,7 +453,8 @@ impl Dev {
             return;
         };
         if !self.registered {
-            (self.registered, self.start) = (true, record.start.0);
+            // What lapsed by then did for another device of that name, which was forgotten.
+            (self.registered, self.start, self.told_upto) = (true, record.start.0, tail);
         }
         (self.session, self.first_hello) = (None, None);
         self.forgetting = false;

@@ -114,9 +114,14 @@ pub enum Needed {
     UnknownOutcome,
     IdReused,
     TooLate,
+    TornTail,
+    Vanished,
+    SeveralOwners,
+    OtherOwners,
+    OwnerUnaware,
 }
 
-const NEEDED: [&str; 18] = [
+const NEEDED: [&str; 23] = [
     "takeover with a page outstanding",
     "short page with an append pending",
     "commit failure after a push",
@@ -135,6 +140,11 @@ const NEEDED: [&str; 18] = [
     "a send is refused: unknown_outcome",
     "a send is refused: id_reused",
     "a send is refused: expired",
+    "a crash keeps some of what waited for the writer, not all",
+    "a session vanishes in the middle of a batch, with pushes unacknowledged",
+    "users of a schedule have different owners",
+    "a restart gives a user another owner",
+    "a send comes to an owner who does not know yet that the disk has failed",
 ];
 
 impl Needed {

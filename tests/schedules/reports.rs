@@ -6,7 +6,7 @@ use doorstep::routing::core::SWEEP_PAGE_MESSAGES;
 use doorstep::routing::effect::ReadPage;
 use doorstep::store::{CommitReport, DedupeKey, Op, Page, StoreError, StoreState, What, Write, Written};
 
-use super::cast::user_no;
+use super::cast::{SHARDS, user_no};
 use super::disk::Committed;
 use super::ledger::Phase;
 use super::meetings::{Event, Needed};
@@ -71,18 +71,35 @@ impl World<'_> {
             done.enrolled.clear();
         }
         self.ledger.committed(&done, &self.disk);
-        self.reports.push_back(Command::Report(Report::Committed(report)));
+        self.report_written(report);
         if fail {
             self.ledger.poison(&self.disk);
             self.storage = StoreState::Poisoned;
-            self.reports.push_back(Command::Storage(StoreState::Poisoned));
+            self.report_to_all(|| Command::Storage(StoreState::Poisoned));
         }
     }
 
-    /// The owner hears the next thing that the commit thread has said.
+    /// Each owner learns of its own writes.
+    fn report_written(&mut self, CommitReport { written, error }: CommitReport) {
+        let mut shares: [Vec<Written>; SHARDS] = Default::default();
+        for written in written {
+            let (Written::Append { user, .. } | Written::Change { user, .. }) = &written;
+            shares[self.owner(user_no(user))].push(written);
+        }
+        for (shard, written) in shares.into_iter().enumerate().filter(|(_, written)| !written.is_empty()) {
+            let report = CommitReport { written, error: error.clone() };
+            self.reports.push_back((shard, Command::Report(Report::Committed(report))));
+        }
+    }
+
+    pub fn report_to_all(&mut self, command: impl Fn() -> Command) {
+        (0..self.states.len()).for_each(|shard| self.reports.push_back((shard, command())));
+    }
+
+    /// An owner hears the next thing that the commit thread has said.
     pub fn hear(&mut self) {
-        let Some(command) = self.reports.pop_front() else { return };
-        self.note_storage(&command);
+        let Some((shard, command)) = self.reports.pop_front() else { return };
+        self.note_storage(shard, &command);
         let event = match &command {
             Command::Report(Report::Committed(report)) => {
                 self.note_report(report);
@@ -92,14 +109,18 @@ impl World<'_> {
             _ => Event::Storage,
         };
         self.say(|| format!("{event:?}"));
-        self.apply(event, None, command);
+        self.apply_to(shard, event, None, command);
     }
 
     /// What the owner knows of the disk from now on: whether it may take a message.
-    fn note_storage(&mut self, command: &Command) {
+    fn note_storage(&mut self, shard: usize, command: &Command) {
         match command {
-            Command::Storage(state) => self.ledger.takes = *state == StoreState::Ok,
-            Command::Report(Report::Committed(report)) => self.ledger.takes &= report.error.is_none(),
+            Command::Storage(state) => {
+                self.ledger.owned(shard).for_each(|desk| desk.refuses = *state != StoreState::Ok)
+            }
+            Command::Report(Report::Committed(CommitReport { error: Some(_), .. })) => {
+                self.ledger.owned(shard).for_each(|desk| desk.refuses = true);
+            }
             _ => {}
         }
     }
@@ -186,7 +207,7 @@ impl World<'_> {
             Report::Committed(_) => Event::Committed,
         };
         self.say(|| format!("{event:?} of u{user}"));
-        self.apply(event, Some(user), Command::Report(report));
+        self.apply(event, user, Command::Report(report));
     }
 
     fn note_page(&mut self, user: u8, session: Option<SessionId>, page: &Page) {
@@ -201,7 +222,7 @@ impl World<'_> {
             let mut live = devices.iter().filter_map(|dev| dev.session);
             live.any(|session| self.ledger.sessions[session as usize].in_flight.iter().any(|(s, _)| *s == seq))
         };
-        let expired = |ms: u64| self.expiry_runs() && ms <= self.now.wall_ms;
+        let expired = |ms: u64| self.expiry_runs(self.owner(user)) && ms <= self.now.wall_ms;
         let mut messages = page.messages.iter().map(|stored| &stored.message);
         if current && messages.any(|message| expired(message.expires_ms) && in_flight(message.seq.0)) {
             self.meetings.need(Needed::ExpiryInFlight);

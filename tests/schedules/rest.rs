@@ -2,8 +2,9 @@
 //! come to its end. What does not is stuck, or lost.
 
 use doorstep::presence::PresenceState;
+use doorstep::routing::state::State;
 
-use super::cast::{DEVICES, USERS, WATCHERS};
+use super::cast::{DEVICES, WATCHERS};
 use super::ledger::Phase;
 use super::schedule::Player;
 
@@ -48,7 +49,7 @@ impl Player<'_> {
 
     /// Every device that the disk knows, and one for a user who has none.
     fn everyone_attaches(&mut self) {
-        for user in 0..USERS as u8 {
+        for user in 0..self.world.users {
             for dev in 0..DEVICES as u8 {
                 let name = &self.world.cast.devices[usize::from(dev)];
                 let known = self.world.disk.device(user, name).is_some();
@@ -101,7 +102,8 @@ impl Player<'_> {
         }
         let (asked, replied) = (self.world.asked, self.world.replied);
         assert_eq!(asked, replied, "operators asked {asked} times and were answered {replied} times");
-        assert_eq!(self.world.state.core().unsettled.appends, 0, "nothing is pending at the end");
+        let pending: usize = self.world.states.iter().map(|state| state.core().unsettled.appends).sum();
+        assert_eq!(pending, 0, "nothing is pending at the end");
     }
 
     /// Nobody is there and nothing is going on: every record leaves memory.
@@ -109,7 +111,8 @@ impl Player<'_> {
         for session in self.live() {
             self.world.detach(session, true);
         }
-        for (by, user) in (0..WATCHERS).flat_map(|by| (0..USERS as u8).map(move |user| (by, user))) {
+        let users = self.world.users;
+        for (by, user) in (0..WATCHERS as u8 * users).map(|n| (usize::from(n / users), n % users)) {
             self.world.unwatch(by, user);
         }
         for _ in 0..4 {
@@ -117,6 +120,7 @@ impl Player<'_> {
             self.world.tick();
             self.world.deliver_all();
         }
-        assert_eq!(self.world.state.users_loaded(), 0, "nobody stays in memory for nothing");
+        let loaded: usize = self.world.states.iter().map(State::users_loaded).sum();
+        assert_eq!(loaded, 0, "nobody stays in memory for nothing");
     }
 }

@@ -1,13 +1,13 @@
 //! A random schedule: which of the things that may happen does happen next, and the rest at the end.
 
 use doorstep::presence::PresenceState;
-use doorstep::routing::core::Settings;
 use fastrand::Rng;
 
-use super::cast::{Cast, DEVICES, IDS, SENDERS, USERS, WATCHERS, sender_user};
+use super::cast::{Cast, DEVICES, IDS, SHARDS, USERS, WATCHERS, sender_user, senders};
 use super::happenings::Letter;
 use super::ledger::Phase;
 use super::meetings::Meetings;
+use super::settings;
 use super::world::World;
 
 /// Commands of a schedule, at least, before everything is brought to rest; more follow then.
@@ -27,6 +27,7 @@ enum Step {
     Retry,
     Attach,
     Detach,
+    Vanish,
     Ack,
     BadAck,
     Commit,
@@ -53,11 +54,12 @@ enum Step {
 }
 
 /// How often each happens in a hundred or so; a schedule has its own mood on top of that.
-const WEIGHTS: [(Step, u32); 27] = [
+const WEIGHTS: [(Step, u32); 28] = [
     (Step::Send, 200),
     (Step::Retry, 40),
     (Step::Attach, 90),
-    (Step::Detach, 40),
+    (Step::Detach, 36),
+    (Step::Vanish, 8),
     (Step::Ack, 160),
     (Step::BadAck, 10),
     (Step::Commit, 110),
@@ -86,61 +88,20 @@ const WEIGHTS: [(Step, u32); 27] = [
 /// Runs the schedule of `seed`; panics when a promise is broken.
 pub fn run(seed: u64, cast: &Cast, meetings: &mut Meetings, trace: bool) {
     let mut rng = Rng::with_seed(seed);
-    let settings = settings(&mut rng);
+    let settings = settings::drawn(&mut rng);
+    // Most often two, who have much to do with one another.
+    let users = if rng.u8(..) < 192 { 2 } else { rng.u8(3..=USERS as u8) };
+    let shards = if rng.bool() { 1 } else { rng.usize(2..=SHARDS) };
     if trace {
         println!("{settings:?}");
     }
-    let mut player = Player::new(World::new(cast, settings, seed, trace, meetings), rng);
+    let mut world = World::new(cast, settings, seed, trace, meetings);
+    world.populate(users, shards);
+    let mut player = Player::new(world, rng);
     player.begin();
     let commands = player.play();
     player.rest();
     player.world.meetings.note_schedule(commands);
-}
-
-/// Bounds that nobody meets.
-pub fn roomy() -> Settings {
-    Settings {
-        commit_delay_us: 2_000,
-        accept_timeout_us: 60_000,
-        linger_us: 10_000,
-        evict_after_us: 15_000,
-        expiry_grace_us: 5_000,
-        device_expiry_ms: 1_000_000_000,
-        max_messages: 1_000,
-        max_bytes: 1_000_000,
-        max_total_bytes: 10_000_000,
-        max_devices: DEVICES,
-        connections_per_user: 8,
-        page_messages: 4,
-        page_bytes: 100_000,
-        pending_appends: 100,
-        pending_append_bytes: 100_000,
-        load_queue: 20,
-        users: 1_000,
-        dedupe_window_us: 1_000_000_000,
-        dedupe_max: 1_000,
-    }
-}
-
-/// Small bounds, so that every one of them is met.
-fn settings(rng: &mut Rng) -> Settings {
-    let small = rng.u8(..) < 100;
-    let roomy = roomy();
-    Settings {
-        linger_us: if rng.bool() { roomy.linger_us } else { 0 },
-        device_expiry_ms: if rng.u8(..) < 40 { 200 } else { roomy.device_expiry_ms },
-        max_messages: if small { 6 } else { roomy.max_messages },
-        max_bytes: if rng.u8(..) < 40 { 3_000 } else { roomy.max_bytes },
-        max_total_bytes: if rng.u8(..) < 20 { 8_000 } else { roomy.max_total_bytes },
-        connections_per_user: if rng.u8(..) < 30 { 1 } else { roomy.connections_per_user },
-        page_messages: rng.usize(1..5),
-        page_bytes: if rng.bool() { 600 } else { roomy.page_bytes },
-        pending_appends: if rng.u8(..) < 30 { 4 } else { roomy.pending_appends },
-        load_queue: rng.usize(2..20),
-        dedupe_window_us: if rng.u8(..) < 60 { 100_000 } else { roomy.dedupe_window_us },
-        dedupe_max: if rng.u8(..) < 40 { 3 } else { roomy.dedupe_max },
-        ..roomy
-    }
 }
 
 pub struct Player<'a> {
@@ -166,7 +127,7 @@ impl<'a> Player<'a> {
             // The line for a record that is being loaded may be full of them; devices are not to be turned away.
             self.world.deliver_all();
         }
-        for user in 0..USERS as u8 {
+        for user in 0..self.world.users {
             let first = self.rng.u8(..DEVICES as u8);
             let devices = (0..DEVICES_AT_FIRST as u8).map(|n| (first + n) % DEVICES as u8);
             devices.for_each(|dev| self.enrol(user, dev));
@@ -179,7 +140,7 @@ impl<'a> Player<'a> {
                 self.world.detach(session, clean);
             }
         }
-        for user in 0..USERS as u8 {
+        for user in 0..self.world.users {
             if self.rng.u8(..) < 60 {
                 let dev = self.rng.u8(..DEVICES as u8);
                 self.attach_as(user, dev);
@@ -233,6 +194,7 @@ impl<'a> Player<'a> {
                 let clean = player.rng.bool();
                 player.world.detach(session, clean);
             }),
+            Step::Vanish => self.vanish(),
             Step::Ack => self.ack(),
             Step::BadAck => self.bad_ack(),
             Step::Commit => self.commit(),
@@ -285,23 +247,31 @@ impl<'a> Player<'a> {
 
     fn user(&mut self) -> u8 {
         // One user has most of the company.
-        u8::from(self.rng.u8(..4) == 0)
+        if self.rng.u8(..4) == 0 { self.rng.u8(1..self.world.users) } else { 0 }
     }
 
     fn send(&mut self) {
+        let id = self.next_id();
+        let letter = self.letter(id);
+        self.world.send(letter);
+    }
+
+    fn next_id(&mut self) -> u8 {
         assert!(self.next_id < IDS, "there are ids enough for every command to be a send");
-        let id = self.next_id as u8;
         self.next_id += 1;
-        let letter = Letter {
-            session: self.rng.u8(..SENDERS as u8),
+        self.next_id as u8 - 1
+    }
+
+    fn letter(&mut self, id: u8) -> Letter {
+        Letter {
+            session: self.rng.u8(..senders(self.world.users)),
             to: self.user(),
             id,
             body: 0,
             retry: self.rng.u8(..) < 8,
             ttl_ms: self.ttl_ms(),
             age_us: if self.rng.u8(..) < 4 { 70_000 } else { self.rng.u64(..200) },
-        };
-        self.world.send(letter);
+        }
     }
 
     /// Some do not live long, and some would not live through a step of the wall clock.
@@ -321,7 +291,8 @@ impl<'a> Player<'a> {
         let recent = sent - 1 - self.rng.usize(..sent.min(6));
         let sent = &self.world.ledger.sent[recent];
         let (session, to, id, body) = (sent.session, sent.to, sent.id, sent.body);
-        let session = if sender_user(session) == 0 { self.rng.u8(..2) } else { session };
+        // From either session of the same user.
+        let session = (sender_user(session) * 2 + self.rng.u8(..2)).min(senders(self.world.users) - 1);
         let body = if self.rng.u8(..) < 25 { 1 - body } else { body };
         let retry = self.rng.u8(..) < 200;
         self.world.send(Letter { session, to, id, body, retry, ttl_ms: 1_000_000_000, age_us: self.rng.u64(..200) });
@@ -378,6 +349,17 @@ impl<'a> Player<'a> {
         });
     }
 
+    /// The connection of a session breaks.
+    fn vanish(&mut self) {
+        self.with_session(|player, session| {
+            if player.world.ledger.sessions[session as usize].phase == Phase::Live {
+                let id = player.next_id();
+                let (came_through, letter) = (player.rng.usize(..5), player.letter(id));
+                player.world.vanish(session, came_through, letter);
+            }
+        });
+    }
+
     /// Stale acks, acks from the future, acks of sessions that are over, acks between two messages.
     fn bad_ack(&mut self) {
         self.with_session(|player, session| {
@@ -417,7 +399,7 @@ impl<'a> Player<'a> {
     fn time(&mut self) {
         let us = match self.rng.u8(..20) {
             0..8 => self.rng.u64(..1_500),
-            8..15 => self.world.state.next_tick_us().unwrap_or(0).saturating_sub(self.world.now.us),
+            8..15 => self.world.next_tick_us().unwrap_or(0).saturating_sub(self.world.now.us),
             15..18 => self.rng.u64(..30_000),
             18 => self.rng.u64(..150_000),
             _ if self.rng.u8(..) < 20 => 301_000_000,

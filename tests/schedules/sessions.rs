@@ -63,7 +63,7 @@ impl Ledger {
             || msg.seq <= desk.devices[usize::from(dev)].gap_upto
             || msg.seq <= desk.purged_upto
             || desk.purged_one.contains(&msg.seq)
-            || msg.expires_ms <= self.expired_upto_ms
+            || msg.expires_ms <= desk.expired_upto_ms
             || disk.kept(user, msg.seq).is_some_and(|kept| kept.corrupt)
     }
 
@@ -184,8 +184,9 @@ impl Ledger {
 
     /// Whether the clock may forget a device by itself.
     pub fn check_long_unseen(&self, user: u8, dev: u8) {
-        let device = &self.desks[usize::from(user)].devices[usize::from(dev)];
-        let unseen = device.session.is_none() && device.last_seen_ms + self.device_expiry_ms <= self.expired_upto_ms;
+        let desk = &self.desks[usize::from(user)];
+        let device = &desk.devices[usize::from(dev)];
+        let unseen = device.session.is_none() && device.last_seen_ms + self.device_expiry_ms <= desk.expired_upto_ms;
         assert!(unseen, "u{user}/d{dev} is forgotten, and nobody asked for it");
     }
 }

@@ -1,4 +1,4 @@
-//! One owner's state in a world of models: carries its effects out, brings it reports, keeps the time.
+//! Owners in a world of models: carries their effects out, brings them reports, keeps the time.
 //!
 //! Everything is deterministic. What may happen is a method here; when it happens is up to the schedule.
 
@@ -8,14 +8,14 @@ use doorstep::clock::Now;
 use doorstep::codes::CloseCode;
 use doorstep::ids::Seq;
 use doorstep::routing::command::Command;
-use doorstep::routing::core::{Core, Settings};
+use doorstep::routing::core::Settings;
 use doorstep::routing::effect::Effect;
 use doorstep::routing::session_handle::Outcome;
 use doorstep::routing::state::State;
 use doorstep::routing::{User, invariants};
-use doorstep::store::{Boot, StoreState};
+use doorstep::store::StoreState;
 
-use super::cast::{Cast, DEVICES, USERS, addressee, device_no, user_no, who};
+use super::cast::{Cast, DEVICES, SHARDS, USERS, addressee, device_no, user_no, who};
 use super::disk::Disk;
 use super::ledger::{Ledger, Phase};
 use super::meetings::{Event, Meetings, Needed};
@@ -30,54 +30,63 @@ const CLOCK_STEP_MS: u64 = 60_000;
 /// A device is being registered, as a bit of what is under way.
 const ENROLS: u32 = 1 << 9;
 /// How far ahead the ceiling is raised.
-const CEILING_AHEAD_US: u64 = 20_000_000;
+pub const CEILING_AHEAD_US: u64 = 20_000_000;
 
 pub struct World<'a> {
     pub cast: &'a Cast,
     pub settings: Settings,
-    pub state: State,
+    /// Who plays in this schedule.
+    pub users: u8,
+    pub states: Vec<State>,
     effects: Vec<Effect>,
     pub disk: Disk,
     pub ledger: Ledger,
     pub watching: Watching,
     pub now: Now,
-    wall_offset_ms: i64,
+    pub wall_offset_ms: i64,
     pub reads: Vec<Read>,
-    /// What the commit thread has said and the owner has not heard yet, in order.
-    pub reports: VecDeque<Command>,
+    /// What the commit thread has said and an owner has not heard yet, in order.
+    pub reports: VecDeque<(usize, Command)>,
     pub storage: StoreState,
-    pub expiry_paused: bool,
-    /// By how much the wall clock is ahead when nobody has touched it.
-    usual_lead_ms: i64,
-    started_us: u64,
+    pub expiry: [Expiry; SHARDS],
+    pub started_us: u64,
     pub ceiling_withheld: bool,
     pub changes: [u32; USERS],
     pub appends: [u32; USERS],
     pub evicted: [bool; USERS],
     /// Whose record is in memory, and what goes on there, as bits of the table of meetings.
-    here: [bool; USERS],
-    going_on: [u32; USERS],
+    pub here: [bool; USERS],
+    pub going_on: [u32; USERS],
     pub drained: u32,
     /// Operators' questions: asked and answered in this run.
     pub asked: u32,
     pub replied: u32,
     pub meetings: &'a mut Meetings,
     pub trace: bool,
-    seed: u64,
+    pub seed: u64,
     /// The user whom the present command is about.
     about: Option<u8>,
 }
 
+/// What an owner thinks of the clock.
+#[derive(Clone, Copy, Default)]
+pub struct Expiry {
+    pub paused: bool,
+    /// By how much the wall clock is ahead when nobody has touched it.
+    pub usual_lead_ms: i64,
+}
+
 impl<'a> World<'a> {
+    /// A world of two users with one owner.
     pub fn new(cast: &'a Cast, settings: Settings, seed: u64, trace: bool, meetings: &'a mut Meetings) -> Self {
         let now = Now { us: START_US, wall_ms: START_US / 1000 };
         let mut disk = Disk::new(settings.dedupe_window_us);
         disk.ceiling = START_US + CEILING_AHEAD_US;
         let forgetful = settings.dedupe_max < 100;
         let ledger = Ledger::new(&settings, forgetful);
-        let boot = boot(START_US, &disk, false);
-        Self {
-            state: State::new(Core::new(settings.clone(), &boot, now, seed, cast.metrics.clone())),
+        let mut world = Self {
+            users: 2,
+            states: Vec::new(),
             watching: Watching::new(settings.linger_us),
             cast,
             settings,
@@ -89,8 +98,7 @@ impl<'a> World<'a> {
             reads: Vec::new(),
             reports: VecDeque::new(),
             storage: StoreState::Ok,
-            expiry_paused: false,
-            usual_lead_ms: 0,
+            expiry: Default::default(),
             started_us: START_US,
             ceiling_withheld: false,
             changes: [0; USERS],
@@ -105,7 +113,13 @@ impl<'a> World<'a> {
             trace,
             seed,
             about: None,
-        }
+        };
+        world.begin(1, START_US, false);
+        world
+    }
+
+    pub fn owner(&self, user: u8) -> usize {
+        usize::from(self.ledger.desks[usize::from(user)].owner)
     }
 
     pub fn say(&self, what: impl FnOnce() -> String) {
@@ -124,50 +138,82 @@ impl<'a> World<'a> {
         self.advance(0);
     }
 
+    /// One command about a user, for the owner.
+    pub fn apply(&mut self, event: Event, user: u8, command: Command) {
+        self.apply_to(self.owner(user), event, Some(user), command);
+    }
+
     /// Applies one command, carries out what comes of it, and checks everything there is to check.
-    pub fn apply(&mut self, event: Event, user: Option<u8>, command: Command) {
+    pub fn apply_to(&mut self, shard: usize, event: Event, user: Option<u8>, command: Command) {
         let under_way = match user {
             Some(user) => self.under_way(user),
             None => self.under_way_anywhere(),
         };
         self.meetings.note(event, under_way);
         self.meetings.commands += 1;
-        self.about = user;
-        self.state.observe_total_bytes(self.disk.total_bytes);
-        self.note_clock_step();
-        self.note_expiry();
+        self.take_time(shard);
         self.ledger.quota_is_known =
             event != Event::Loaded && user.is_some_and(|user| under_way & ENROLS == 0 && self.is_here(user));
-        if let (Event::Due | Event::Loaded, Some(user), true) = (event, user, self.expiry_runs()) {
+        if let (Event::Due | Event::Loaded, Some(user), true) = (event, user, self.expiry_runs(shard)) {
             let devices = self.devices_in_order(user);
             self.ledger.may_forget(user, &devices, self.now.wall_ms);
         }
-        let mut effects = std::mem::take(&mut self.effects);
-        self.state.apply(command, self.now, &mut effects);
-        for effect in effects.drain(..) {
-            self.carry_out(effect);
+        self.decide(shard, user, command);
+        // The others' timers are due as well.
+        for other in 0..self.states.len() {
+            if other != shard && self.states[other].next_tick_us().is_some_and(|due_us| due_us <= self.now.us) {
+                self.take_time(other);
+                self.decide(other, None, Command::Tick);
+            }
         }
-        self.effects = effects;
-        for user in 0..USERS as u8 {
+        for user in 0..self.users {
             self.look_at(user);
         }
         self.raise_ceiling();
         self.check_bounds();
-        if let Err(broken) = invariants::check(&self.state) {
-            panic!("{broken}");
-        }
         self.ledger.check_answers(self.now.us);
     }
 
+    /// What an owner sees of the time and of the disk before it decides anything.
+    fn take_time(&mut self, shard: usize) {
+        self.states[shard].observe_total_bytes(self.disk.total_bytes);
+        self.note_clock_step(shard);
+        let (paused, runs, wall_ms) = (self.expiry[shard].paused, self.expiry_runs(shard), self.now.wall_ms);
+        for desk in self.ledger.owned(shard) {
+            desk.expiry_paused = paused;
+            desk.expired_upto_ms = if runs { desk.expired_upto_ms.max(wall_ms) } else { desk.expired_upto_ms };
+        }
+    }
+
+    fn decide(&mut self, shard: usize, about: Option<u8>, command: Command) {
+        self.about = about;
+        let mut effects = std::mem::take(&mut self.effects);
+        self.states[shard].apply(command, self.now, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect);
+        }
+        self.effects = effects;
+    }
+
     fn check_bounds(&self) {
-        let (waits, settings) = (self.state.core().unsettled, &self.settings);
-        let within = waits.appends <= settings.pending_appends && waits.bytes <= settings.pending_append_bytes;
-        assert!(within, "more is on its way to disk than may be: {waits:?}");
+        for state in &self.states {
+            let (waits, settings) = (state.core().unsettled, &self.settings);
+            let within = waits.appends <= settings.pending_appends && waits.bytes <= settings.pending_append_bytes;
+            assert!(within, "more is on its way to disk than may be: {waits:?}");
+            if let Err(broken) = invariants::check(state) {
+                panic!("{broken}");
+            }
+        }
+    }
+
+    /// When the first of the owners wants to be called.
+    pub fn next_tick_us(&self) -> Option<u64> {
+        self.states.iter().filter_map(State::next_tick_us).min()
     }
 
     /// In the order in which the owner goes through them.
     fn devices_in_order(&self, user: u8) -> Vec<u8> {
-        match self.state.user(&self.cast.users[usize::from(user)]) {
+        match self.states[self.owner(user)].user(&self.cast.users[usize::from(user)]) {
             Some(here) => here.inbox.devices.iter().map(|device| device_no(&device.name)).collect(),
             None => (0..DEVICES as u8).collect(),
         }
@@ -183,7 +229,7 @@ impl<'a> World<'a> {
         let was_here = std::mem::take(&mut self.here[at]);
         self.going_on[at] = 0;
         // Not by name: hashing it for every command would be a tenth of the time.
-        let Some(here) = self.state.users().find(|here| user_no(&here.name) == user) else {
+        let Some(here) = self.states[self.owner(user)].users().find(|here| user_no(&here.name) == user) else {
             if was_here {
                 self.evicted[at] = true;
                 self.meetings.note(Event::Evict, self.under_way(user));
@@ -203,26 +249,19 @@ impl<'a> World<'a> {
         self.watching.check(user, &info, &self.ledger, self.now);
     }
 
-    pub fn expiry_runs(&self) -> bool {
-        !self.expiry_paused && self.now.us >= self.started_us + self.settings.expiry_grace_us
+    pub fn expiry_runs(&self, shard: usize) -> bool {
+        !self.expiry[shard].paused && self.now.us >= self.started_us + self.settings.expiry_grace_us
     }
 
     /// A wall clock that has jumped is not believed until an operator says that it is right.
-    fn note_clock_step(&mut self) {
-        if self.wall_offset_ms.abs_diff(self.usual_lead_ms) > CLOCK_STEP_MS {
-            self.pause(true);
+    fn note_clock_step(&mut self, shard: usize) {
+        if self.wall_offset_ms.abs_diff(self.expiry[shard].usual_lead_ms) > CLOCK_STEP_MS {
+            self.pause(shard, true);
         }
     }
 
-    pub fn pause(&mut self, paused: bool) {
-        (self.expiry_paused, self.usual_lead_ms) = (paused, self.wall_offset_ms);
-    }
-
-    fn note_expiry(&mut self) {
-        self.ledger.expiry_paused = self.expiry_paused;
-        if self.expiry_runs() {
-            self.ledger.expired_upto_ms = self.ledger.expired_upto_ms.max(self.now.wall_ms);
-        }
+    pub fn pause(&mut self, shard: usize, paused: bool) {
+        self.expiry[shard] = Expiry { paused, usual_lead_ms: self.wall_offset_ms };
     }
 
     /// Connections that were gone before their session was let in.
@@ -253,7 +292,8 @@ impl<'a> World<'a> {
         let half_used = self.disk.ceiling < self.now.us + CEILING_AHEAD_US / 2;
         if half_used && !self.ceiling_withheld && !self.disk.poisoned {
             self.disk.ceiling = self.now.us + CEILING_AHEAD_US;
-            self.reports.push_back(Command::Ceiling(Seq(self.disk.ceiling)));
+            let ceiling = Seq(self.disk.ceiling);
+            self.report_to_all(|| Command::Ceiling(ceiling));
         }
     }
 
@@ -325,7 +365,7 @@ impl<'a> World<'a> {
     }
 
     pub fn under_way_anywhere(&self) -> u32 {
-        (0..USERS as u8).fold(0, |bits, user| bits | self.under_way(user))
+        (0..self.users).fold(0, |bits, user| bits | self.under_way(user))
     }
 
     /// What is going on for a user, in the order of the table of meetings.
@@ -350,34 +390,6 @@ impl<'a> World<'a> {
         bits[12] = self.disk.poisoned;
         let bits = bits.into_iter().rev().fold(0, |sum, bit| sum << 1 | u32::from(bit));
         bits | self.going_on[usize::from(user)]
-    }
-
-    /// A new process opens what is on disk.
-    pub fn restart(&mut self, clean: bool) {
-        self.disk.check_no_orphans();
-        let wall_us = self.now.wall_ms * 1000;
-        let Seq(floor) = Boot::floor_of(clean.then_some(Seq(self.now.us + 1)), Seq(self.disk.ceiling));
-        if !clean {
-            self.disk.crash();
-        }
-        self.now.us = wall_us.max(floor);
-        self.wall_offset_ms = self.now.wall_ms as i64 - (self.now.us / 1000) as i64;
-        self.ledger.crash(&self.disk);
-        self.watching.restart();
-        // A pause is on disk by the time the process ends in order; a crash may come before.
-        self.pause(self.expiry_paused && clean);
-        let boot = boot(floor, &self.disk, self.expiry_paused);
-        self.disk.ceiling = self.disk.ceiling.max(self.now.us + CEILING_AHEAD_US);
-        let core = Core::new(self.settings.clone(), &boot, self.now, self.seed, self.cast.metrics.clone());
-        self.state = State::new(core);
-        self.reads.clear();
-        self.reports.clear();
-        self.reports.push_back(Command::Ceiling(Seq(self.disk.ceiling)));
-        (self.changes, self.appends, self.evicted) = Default::default();
-        (self.here, self.going_on) = Default::default();
-        (self.drained, self.asked, self.replied) = (0, 0, 0);
-        (self.storage, self.started_us) = (StoreState::Ok, self.now.us);
-        self.ledger.takes = true;
     }
 }
 
@@ -413,15 +425,4 @@ fn note_devices(ledger: &mut Ledger, user: u8, here: &User, poisoned: bool) -> u
         }
     }
     unseen
-}
-
-fn boot(floor: u64, disk: &Disk, expiry_paused: bool) -> Boot {
-    Boot {
-        floor: Seq(floor),
-        ceiling: Seq(disk.ceiling),
-        maybe_pushed_upto: (disk.unclean_upto > 0).then_some(Seq(disk.unclean_upto)),
-        clock_went_back: false,
-        expiry_paused,
-        records_read: 0,
-    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, header};
@@ -37,6 +38,9 @@ pub(super) struct Frame<'a> {
     pub(super) redelivered: bool,
     pub(super) retry_after_ms: Option<u64>,
     pub(super) reason: Option<String>,
+    pub(super) cursor: Option<u64>,
+    #[serde(borrow)]
+    pub(super) body: Option<&'a RawValue>,
 }
 
 impl<'a> Frame<'a> {
@@ -47,6 +51,8 @@ impl<'a> Frame<'a> {
 
 pub(super) struct Lane {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// As its welcome said.
+    pub(super) cursor: u64,
 }
 
 impl Lane {
@@ -76,13 +82,13 @@ impl Lane {
         let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
         let (socket, _) =
             tokio_tungstenite::connect_async_with_config(request, Some(config), true).await.map_err(unreachable)?;
-        let mut lane = Self { socket };
+        let mut lane = Self { socket, cursor: 0 };
         let (user, device) = (Some(user.to_string()), Some(device.to_string()));
         let hello = ClientFrame::Hello(Hello { user, device, token, ..Hello::default() });
         lane.socket.send(Message::text(client_frame(&hello))).await.map_err(unreachable)?;
         let text = std::future::poll_fn(|cx| lane.poll_text(cx)).await?;
         match Frame::read(&text)? {
-            Frame { kind: "welcome", .. } => Ok(lane),
+            Frame { kind: "welcome", cursor, .. } => Ok(Self { cursor: cursor.unwrap_or_default(), ..lane }),
             other => Err(turned_away(other)),
         }
     }

@@ -18,9 +18,9 @@ use crate::protocol::client_encode::client_frame;
 use crate::protocol::frames::{ClientFrame, SendFrame};
 
 use super::lane::{Frame, Lane};
-use super::ledger::{Answer, Faults, Ledger};
+use super::ledger::{End, Faults, Ledger};
 use super::report::{Sample, Tally, locked};
-use super::{BenchArgs, DRAIN_MAX};
+use super::{BenchArgs, DEVICE, DRAIN_MAX};
 
 /// Frames read from one connection before others have their turn.
 const READ_MAX: usize = 128;
@@ -72,14 +72,18 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    pub(super) fn new(sender: Lane, receiver: Lane, to: &UserId, args: &BenchArgs) -> Self {
+    pub(super) fn new(sender: Lane, receiver: Lane, (from, to): (&UserId, &UserId), args: &BenchArgs) -> Self {
+        let body = body(args.size as usize);
+        let end = |user: &'_ UserId, lane: &Lane| (user.to_string(), lane.cursor);
+        let (from, receives) = (end(from, &sender), end(to, &receiver));
+        let [from, receives] = [&from, &receives].map(|(user, cursor)| End { user, device: DEVICE, cursor: *cursor });
         Self {
+            ledger: Ledger::new(from, receives, body.get()),
             sender,
             receiver,
             to: to.clone(),
-            body: body(args.size as usize),
+            body,
             window: args.window as usize,
-            ledger: Ledger::default(),
             received: 0,
             acked: 0,
             paused_until: None,
@@ -146,6 +150,7 @@ impl Pair {
         self.read_answers(cx, plan)?;
         if self.received > self.acked && self.receiver.is_writable(cx)? {
             self.acked = self.received;
+            self.ledger.acked(self.acked);
             self.receiver.write(client_frame(&ClientFrame::Ack { seq: self.acked }))?;
         }
         self.send(cx, plan)?;
@@ -158,10 +163,14 @@ impl Pair {
             let Poll::Ready(text) = self.receiver.poll_text(cx) else { return Ok(()) };
             let text = text?;
             let frame = Frame::read(&text)?;
+            if frame.kind == "caught_up" {
+                self.ledger.caught_up();
+            }
             let (Some(seq), Some(number), "message") = (frame.seq, number(frame.id), frame.kind) else { continue };
             self.received = self.received.max(seq);
             let now = Instant::now();
-            if let Some(sent_at) = self.ledger.delivered(number, frame.redelivered) {
+            let body = frame.body.map_or("", RawValue::get);
+            if let Some(sent_at) = self.ledger.delivered(number, seq, body, frame.redelivered) {
                 self.samples.push(Sample::Delivered { after: now - sent_at, counts: plan.counts(now) });
             }
         }
@@ -178,7 +187,8 @@ impl Pair {
             let now = Instant::now();
             match frame.kind {
                 "accepted" => {
-                    if let Some(sent_at) = self.ledger.answered(number, Answer::Accepted) {
+                    let seq = frame.seq.unwrap_or_default();
+                    if let Some(sent_at) = self.ledger.accepted(number, seq, frame.stored) {
                         let (after, counts) = (now - sent_at, plan.counts(now));
                         self.samples.push(Sample::Accepted { after, stored: frame.stored, counts });
                     }
@@ -195,9 +205,8 @@ impl Pair {
     /// be told from the numbers.
     fn rejected(&mut self, number: u64, frame: &Frame<'_>, now: Instant) {
         let code = frame.code.as_ref().and_then(|code| code.as_str()).unwrap_or("?").to_owned();
-        let answer = if code == "unknown_outcome" { Answer::Unknown } else { Answer::Refused };
         let pause = frame.retry_after_ms.map_or(PAUSE, Duration::from_millis);
-        if self.ledger.answered(number, answer).is_some() {
+        if self.ledger.rejected(number, &code).is_some() {
             self.paused_until = Some(now + pause);
             self.samples.push(Sample::Rejected { code });
         }

@@ -121,22 +121,11 @@ impl Report {
         if self.accepted == 0 { 0.0 } else { self.stored as f64 / self.accepted as f64 }
     }
 
-    fn faults(&self) -> [(&'static str, u64); 5] {
-        let Faults { lost, disordered, duplicated, refused_but_delivered, unanswered } = self.faults;
-        [
-            ("lost", lost),
-            ("disordered", disordered),
-            ("duplicated", duplicated),
-            ("refused_but_delivered", refused_but_delivered),
-            ("unanswered", unanswered),
-        ]
-    }
-
     pub(super) fn json(&self) -> String {
         let object = |pairs: &[(&'static str, f64)]| -> Value {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
         };
-        let faults: Value = self.faults().into_iter().map(|(name, n)| (name.to_owned(), json!(n))).collect();
+        let faults: Value = self.faults.counts().map(|(name, n)| (name.to_owned(), json!(n))).collect();
         json!({
             "pairs": self.args.pairs,
             "window": self.args.window,
@@ -175,7 +164,7 @@ impl Report {
             lines.push(RATE_LIMITED.to_owned());
         }
         let faults: Vec<_> =
-            self.faults().iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
+            self.faults.counts().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
         lines.push(String::new());
         lines.push(match faults.is_empty() {
             true => "everything accepted arrived, once and in order".to_owned(),

@@ -8,8 +8,18 @@ use super::facts::{Answer, Attempt, Delivery, Facts, Key, Presence};
 use super::{Fault, Report};
 
 /// Every rule; each appends what it finds.
-const RULES: [fn(&Facts<'_>, &mut Vec<Fault>); 9] =
-    [losses, sending_order, receiving_order, places, duplicates, catching_up, origins, answers, presence];
+const RULES: [fn(&Facts<'_>, &mut Vec<Fault>); 10] = [
+    losses,
+    sending_order,
+    receiving_order,
+    places,
+    duplicates,
+    catching_up,
+    origins,
+    answers,
+    presence,
+    final_presence,
+];
 
 pub fn judge(facts: &Facts<'_>) -> Report {
     let mut report = count(facts);
@@ -80,7 +90,7 @@ fn receiving_order(facts: &Facts<'_>, faults: &mut Vec<Fault>) {
             let session = session_name(facts, *session);
             faults.push(Fault::SeqWentBack { session, before, after: *seq });
         }
-        if !known.insert((*registration, key)) {
+        if !known.insert((*registration, key)) || facts.was_settled(key, *seq) {
             continue;
         }
         let newest = newest_of_device.entry(*registration).or_insert((*seq, *session));
@@ -191,7 +201,12 @@ fn origins(facts: &Facts<'_>, faults: &mut Vec<Fault>) {
     for delivery in facts.deliveries.iter().filter(|delivery| seen.insert(&delivery.key)) {
         let message = delivery.key.to_string();
         let tries: Vec<_> = facts.attempts_of(&delivery.key).filter(|attempt| attempt.at < delivery.at).collect();
-        if tries.is_empty() {
+        if facts.was_settled(&delivery.key, delivery.seq) {
+            if !delivery.redelivered {
+                let device = device_name(facts, delivery.registration);
+                faults.push(Fault::UnmarkedDuplicate { message, device });
+            }
+        } else if tries.is_empty() {
             faults.push(Fault::Invented { message });
         } else if tries.iter().all(|attempt| attempt.certainly_not_taken()) {
             faults.push(Fault::RejectedYetDelivered { message });
@@ -233,6 +248,23 @@ fn presence(facts: &Facts<'_>, faults: &mut Vec<Fault>) {
             faults.push(Fault::PresenceVersionReused { watcher, user, version });
         } else {
             *known = heard;
+        }
+    }
+}
+
+/// Whoever still watches has seen what there is to be seen. What a user sees of itself is another matter.
+fn final_presence(facts: &Facts<'_>, faults: &mut Vec<Fault>) {
+    let mut latest: HashMap<(usize, &Arc<str>), &Presence> = HashMap::new();
+    for heard in facts.presence.iter().filter(|heard| !facts.ended.contains(&heard.session)) {
+        latest.insert((heard.session, &heard.user), heard);
+    }
+    for ((session, user), heard) in latest {
+        let Some((is, state)) = facts.presence_is.get(user).filter(|_| facts.sessions[session].user != *user) else {
+            continue;
+        };
+        if (heard.version, &heard.state) != (*is, state) {
+            let (watcher, user) = (session_name(facts, session), user.to_string());
+            faults.push(Fault::StalePresence { watcher, user, told: heard.version, is: *is });
         }
     }
 }

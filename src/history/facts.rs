@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::settle::Settled;
 use super::{Event, Record, SessionInfo};
 
 /// A message as its recipient knows it.
@@ -89,6 +90,7 @@ pub struct Presence {
 #[derive(Debug, Default)]
 pub struct Facts<'r> {
     pub sessions: &'r [SessionInfo],
+    settled: Option<&'r Settled>,
     /// In the order in which they were sent.
     pub attempts: Vec<Attempt>,
     pub by_key: HashMap<Key, Vec<usize>>,
@@ -98,6 +100,8 @@ pub struct Facts<'r> {
     /// Session and moment of each `caught_up`.
     pub caught_up: Vec<(usize, usize)>,
     pub presence: Vec<Presence>,
+    /// What is to be seen of users at the end.
+    pub presence_is: HashMap<Arc<str>, (u64, Arc<str>)>,
     pub stray_answers: Vec<(usize, Arc<str>)>,
     pub ended: HashSet<usize>,
     dead: HashSet<(Arc<str>, Option<Arc<str>>, u64)>,
@@ -108,9 +112,9 @@ pub struct Facts<'r> {
 }
 
 pub fn gather(record: &Record) -> Facts<'_> {
-    let mut facts = Facts { sessions: &record.sessions, ..Facts::default() };
-    for (at, event) in record.events.iter().enumerate() {
-        facts.take(at, event);
+    let mut facts = Facts { sessions: &record.sessions, settled: Some(&record.settled), ..Facts::default() };
+    for (at, event) in &record.events {
+        facts.take(*at, event);
     }
     facts
 }
@@ -125,6 +129,17 @@ impl Facts<'_> {
         let all = (registration.user.clone(), None, seq);
         let own = (registration.user.clone(), Some(registration.device.clone()), seq);
         self.dead.contains(&all) || self.dead.contains(&own)
+    }
+
+    /// Every device that there is has acknowledged it.
+    pub fn is_handed_over(&self, key: &Key) -> bool {
+        let mut there = self.registrations.iter().filter(|r| r.user == key.to && r.ended_at.is_none()).peekable();
+        there.peek().is_some() && there.all(|registration| registration.acked.contains_key(key))
+    }
+
+    /// Nothing is known of it any more, but that whatever was in its place was done with.
+    pub fn was_settled(&self, key: &Key, seq: u64) -> bool {
+        self.settled.is_some_and(|settled| settled.has(&key.to, seq)) && !self.by_key.contains_key(key)
     }
 
     /// Acknowledged by a device that was forgotten before `registration` began: handed over for good.
@@ -158,6 +173,9 @@ impl Facts<'_> {
             Event::Presence { session, user, version, state } => {
                 let (user, state) = (user.clone(), state.clone());
                 self.presence.push(Presence { session: *session, user, version: *version, state });
+            }
+            Event::PresenceIs { user, version, state } => {
+                self.presence_is.insert(user.clone(), (*version, state.clone()));
             }
             Event::DeadLetter { user, device, seq } => {
                 self.dead.insert((user.clone(), device.clone(), *seq));
