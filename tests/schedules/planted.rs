@@ -15,7 +15,7 @@ use super::meetings::Meetings;
 use super::{schedule, tell};
 
 /// Schedules within which each mistake has to be found.
-const WITHIN: u64 = 20_000;
+const WITHIN: u64 = 2_000;
 /// The disk of the schedules is a model, and a model cannot forget to sync.
 const NOT_HERE: [Bug; 1] = [Bug::NoSync];
 /// How panics begin that say nothing of the contract.
