@@ -68,6 +68,7 @@ async fn ends_with_the_truth(evict_after: &str, ends: &[End]) {
         let truth = at_the_side_door(&daemon, user).await;
         assert_eq!(truth["state"], "offline", "{truth}");
         assert_eq!(seen, truth);
+        history.presence_is(user, version(&truth), "offline");
     }
     history.assert_clean();
 }
