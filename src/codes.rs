@@ -34,6 +34,7 @@ impl fmt::Display for Code {
 pub enum CloseCode {
     Normal,
     GoingAway,
+    NoWebSocket,
     BinaryFrame,
     NotUtf8,
     FrameTooLarge,
@@ -53,6 +54,7 @@ impl CloseCode {
         match self {
             Self::Normal => 1000,
             Self::GoingAway => 1001,
+            Self::NoWebSocket => 1002,
             Self::BinaryFrame => 1003,
             Self::NotUtf8 => 1007,
             Self::FrameTooLarge => 1009,

@@ -463,9 +463,10 @@ const CODES: [Code; 12] = [
     Code::Expired,
 ];
 
-const CLOSES: [CloseCode; 14] = [
+const CLOSES: [CloseCode; 15] = [
     CloseCode::Normal,
     CloseCode::GoingAway,
+    CloseCode::NoWebSocket,
     CloseCode::BinaryFrame,
     CloseCode::NotUtf8,
     CloseCode::FrameTooLarge,

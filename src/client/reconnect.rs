@@ -26,7 +26,7 @@ pub(super) enum Advice {
 pub(super) fn advice(close_code: Option<u16>) -> Advice {
     match close_code {
         Some(1000) => Advice::Done,
-        Some(1003 | 1007 | 1009 | 4400 | 4403 | 4409 | 4410) => Advice::Stop,
+        Some(1002 | 1003 | 1007 | 1009 | 4400 | 4403 | 4409 | 4410) => Advice::Stop,
         Some(4401) => Advice::NewToken,
         // Codes that this version does not know are taken for passing trouble: the back-off
         // keeps a wrong guess cheap, while giving up would need a person.
@@ -84,9 +84,10 @@ mod tests {
     #[test]
     fn the_close_code_table_says_what_the_protocol_says() {
         use CloseCode as C;
-        let stay = [C::BinaryFrame, C::NotUtf8, C::FrameTooLarge, C::Malformed, C::NotAllowed, C::Replaced, C::Removed];
+        let at_fault = [C::NoWebSocket, C::BinaryFrame, C::NotUtf8, C::FrameTooLarge, C::Malformed];
+        let unwanted = [C::NotAllowed, C::Replaced, C::Removed];
         let back = [C::GoingAway, C::Restarting, C::Internal, C::Silent, C::TooMany];
-        assert!(stay.iter().all(|code| advice(Some(code.number())) == Advice::Stop));
+        assert!(at_fault.iter().chain(&unwanted).all(|code| advice(Some(code.number())) == Advice::Stop));
         assert!(back.iter().all(|code| advice(Some(code.number())) == Advice::Retry));
         assert_eq!(advice(Some(C::Normal.number())), Advice::Done);
         assert_eq!(advice(Some(C::NotAuthenticated.number())), Advice::NewToken);

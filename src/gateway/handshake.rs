@@ -116,7 +116,7 @@ pub fn read_error(error: &Error) -> Option<Closing> {
         | Error::Io(_)
         | Error::ConnectionClosed
         | Error::AlreadyClosed => None,
-        _ => Some(closing(CloseCode::Malformed, "the WebSocket protocol was violated")),
+        _ => Some(closing(CloseCode::NoWebSocket, "the WebSocket protocol was violated")),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::script::{Server, connected, next, next_message, welcome, within};
 #[tokio::test]
 async fn it_stays_away_after_every_code_that_says_so() {
     let server = Server::start().await;
-    for code in [1003, 1007, 1009, 4400, 4403, 4409, 4410] {
+    for code in [1002, 1003, 1007, 1009, 4400, 4403, 4409, 4410] {
         let (_client, mut events) = server.client();
         let mut peer = server.welcome().await;
         connected(&mut events).await;

@@ -168,7 +168,7 @@ async fn a_body_above_body_bytes_is_rejected_and_the_session_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_that_are_no_websocket_end_the_session_with_4400() {
+async fn bytes_that_are_no_websocket_end_the_session_with_1002() {
     let siege = Siege::begin(|_| ()).await;
     let unmasked = [vec![FIN | TEXT, 15], b"{\"type\":\"ping\"}".to_vec()].concat();
     let faults: Vec<(&str, Vec<u8>)> = vec![
@@ -188,11 +188,11 @@ async fn bytes_that_are_no_websocket_end_the_session_with_4400() {
     for (what, bytes) in &faults {
         let mut raw = enter(&siege).await;
         raw.write(bytes).await.unwrap();
-        is_closed(&mut raw, 4400, what).await;
+        is_closed(&mut raw, 1002, what).await;
         let mut raw = Raw::connect(&siege.daemon).await;
         raw.upgrade().await;
         raw.write(bytes).await.unwrap();
-        is_closed(&mut raw, 4400, &format!("{what}, before hello")).await;
+        is_closed(&mut raw, 1002, &format!("{what}, before hello")).await;
     }
     siege.end().await;
 }
