@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 
 use super::handshake::{self, Greeting, NoUpgrade, Socket};
-use super::inbound::Inbound;
 use super::outbox::{OVERFLOW_RETRY_MS, Outbox};
 use super::pace::{HandshakePlace, UserPlace};
 use super::session::Session;
+use super::talk::{Talk, Upgraded};
 use super::wire::{self, Wire, Writer};
 use super::{Farewell, Shared, closing};
 use crate::codes::CloseCode;
@@ -23,18 +23,11 @@ use crate::routing::session_handle::{Closing, SessionHandle};
 use crate::shutdown::{Listener, Phase};
 
 /// How long a client may take, and what may cut it short.
-struct Patience {
+pub struct Patience {
     until: Instant,
     place: HandshakePlace,
     daemon: Listener,
     writer: Writer,
-}
-
-/// A client that is attached.
-struct Admitted {
-    socket: Socket,
-    inbound: Inbound,
-    user_place: UserPlace,
 }
 
 /// Why the wait for a client was cut short.
@@ -51,7 +44,7 @@ enum Impatience {
 
 /// Why a connection came to nothing. What is to be said is in the outbox.
 #[derive(Debug, Clone, Copy)]
-enum Refused {
+pub enum Refused {
     /// To be closed with the usual courtesy.
     Told,
     /// To be closed at once: there are too many like it.
@@ -59,34 +52,32 @@ enum Refused {
 }
 
 /// Serves a fresh connection from the first byte to the last.
-pub async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, place: HandshakePlace) {
+pub async fn serve<T: Talk>(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, place: HandshakePlace) {
     // Boxed, so that the memory of a handshake is not kept for as long as the session lasts.
-    let entered = Box::pin(enter(shared, stream, peer, place)).await;
-    if let Some((session, user_place)) = entered {
+    let entered = Box::pin(enter::<T>(shared, stream, peer, place)).await;
+    if let Some((session, its_place)) = entered {
         session.run().await;
-        drop(user_place);
+        drop(its_place);
     }
 }
 
 /// Lets a client in, or sees it off.
-async fn enter(
+async fn enter<T: Talk>(
     shared: Arc<Shared>,
     stream: TcpStream,
     peer: SocketAddr,
     place: HandshakePlace,
-) -> Option<(Session, UserPlace)> {
+) -> Option<(Session<T>, T::Place)> {
     let id = SessionId(ulid::Ulid::from_datetime(SystemTime::now()).0);
-    let outbox = Arc::new(Outbox::new(id, shared.bounds.clone(), shared.desk.metrics.clone()));
+    let outbox = Arc::new(Outbox::new(id, shared.bounds.clone(), shared.desk.metrics.clone(), T::goodbye));
     let (wire, writer) = wire::part(stream, &outbox);
     let until = Instant::now() + shared.config.gateway.hello_timeout;
     let mut patience = Patience { until, place, daemon: shared.shutdown.clone(), writer };
-    let admitted = let_in(&shared, wire, &outbox, &mut patience, peer).await;
+    let let_in = let_in(&shared, wire, &outbox, &mut patience, peer).await;
     let Patience { writer, place, .. } = patience;
     drop(place);
-    match admitted {
-        Ok(Admitted { socket, inbound, user_place }) => {
-            return Some((Session { shared, socket, writer, outbox, inbound }, user_place));
-        }
+    match let_in {
+        Ok((socket, talk, its_place)) => return Some((Session { shared, socket, writer, outbox, talk }, its_place)),
         Err(refused) => {
             shared.desk.metrics.hellos_refused.inc();
             tracing::debug!(%peer, session = %id, ?refused, "connection refused");
@@ -99,21 +90,34 @@ async fn enter(
     None
 }
 
-/// Upgrade, hello, attach. Once the attach is on its way the session exists, and there is no more refusing.
-async fn let_in(
+/// The upgrade, then whatever else there is before a client is in.
+async fn let_in<T: Talk>(
     shared: &Arc<Shared>,
     wire: Wire,
     outbox: &Arc<Outbox>,
     patience: &mut Patience,
     peer: SocketAddr,
-) -> Result<Admitted, Refused> {
+) -> Result<(Socket, T, T::Place), Refused> {
     let upgraded = patience.wait(handshake::upgrade(shared, wire)).await;
-    let (mut socket, bearer) = match upgraded {
+    let (socket, bearer) = match upgraded {
         Ok(Ok(upgraded)) => upgraded,
         Ok(Err(no_upgrade)) => return Err(refuse_upgrade(outbox, no_upgrade)),
         Err(impatience) => return Err(cut_upgrade(outbox, impatience)),
     };
-    let greeting = match patience.wait(handshake::greeting(shared, &mut socket, bearer)).await {
+    let mut upgraded = Upgraded { socket, bearer, peer };
+    let (talk, its_place) = T::begin(shared, &mut upgraded, outbox, patience).await?;
+    Ok((upgraded.socket, talk, its_place))
+}
+
+/// Hello, attach. Once the attach is on its way the session exists, and there is no more refusing.
+pub async fn attached(
+    shared: &Arc<Shared>,
+    upgraded: &mut Upgraded,
+    outbox: &Arc<Outbox>,
+    patience: &mut Patience,
+) -> Result<(Greeting, UserPlace), Refused> {
+    let Upgraded { socket, bearer, peer } = upgraded;
+    let greeting = match patience.wait(handshake::greeting(shared, socket, bearer.take())).await {
         Ok(Ok(greeting)) => greeting,
         Ok(Err(farewell)) => return Err(refuse_hello(outbox, farewell)),
         Err(impatience) => return Err(cut_hello(shared, outbox, impatience)),
@@ -125,7 +129,7 @@ async fn let_in(
         return Err(refuse_hello(outbox, Some(too_many.into())));
     };
     outbox.set_expires_ms(greeting.identity.expiry.map(|expiry| expiry.at_ms));
-    match patience.wait(shared.desk.router.ask(user, attach(shared, &greeting, outbox, peer))).await {
+    match patience.wait(shared.desk.router.ask(user, attach(shared, &greeting, outbox, *peer))).await {
         Ok(Ok(())) => {}
         Ok(Err(_gone)) => return Err(cut_hello(shared, outbox, Impatience::Draining)),
         // It did say hello; it is we who are too slow.
@@ -133,8 +137,7 @@ async fn let_in(
         Err(impatience) => return Err(cut_hello(shared, outbox, impatience)),
     }
     tracing::debug!(%peer, session = %outbox.id(), ?user, device = ?greeting.device, "session attached");
-    let inbound = Inbound::new(shared.clone(), outbox.clone(), greeting.identity, greeting.device);
-    Ok(Admitted { socket, inbound, user_place })
+    Ok((greeting, user_place))
 }
 
 /// Connections of one user, those included that are about to go. The owner holds the number of sessions to
@@ -228,7 +231,7 @@ mod tests {
         fn bytes<A, B, C, D, F>(_serve: impl Fn(A, B, C, D) -> F) -> usize {
             size_of::<F>()
         }
-        let bytes = bytes(serve);
+        let bytes = bytes(serve::<crate::gateway::inbound::Inbound>);
         assert!(bytes <= 5 * 1024, "{bytes} bytes a connection");
     }
 }

@@ -3,13 +3,17 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::auth::{AuthError, Identity};
+use super::connection::{Patience, Refused, attached};
+use super::handshake::Greeting;
 use super::outbox::Outbox;
-use super::pace::SessionRate;
-use super::{Shared, closing};
+use super::pace::{SessionRate, UserPlace};
+use super::talk::{Talk, Upgraded};
+use super::{Farewell, Shared, closing, frame};
 use crate::clock::Now;
 use crate::codes::{CloseCode, Code};
 use crate::ids::{DeviceId, MessageId, Seq, UserId};
@@ -52,8 +56,65 @@ struct Refusal {
     retry_after_ms: Option<u64>,
 }
 
+impl Talk for Inbound {
+    type Place = UserPlace;
+
+    async fn begin(
+        shared: &Arc<Shared>,
+        upgraded: &mut Upgraded,
+        outbox: &Arc<Outbox>,
+        patience: &mut Patience,
+    ) -> Result<(Self, UserPlace), Refused> {
+        let (Greeting { identity, device, .. }, place) = attached(shared, upgraded, outbox, patience).await?;
+        Ok((Self::new(shared.clone(), outbox.clone(), identity, device), place))
+    }
+
+    fn goodbye(buf: &mut Vec<u8>, farewell: &Farewell) {
+        let Farewell { code, reason, retry_after_ms } = farewell;
+        frame::text(buf, |buf| encode::goodbye(buf, *code, reason, *retry_after_ms));
+    }
+
+    fn wake(&mut self) {
+        self.now = self.shared.desk.clock.now();
+        self.phase = self.shared.shutdown.phase();
+    }
+
+    /// Takes one frame in. What it asks for waits in [`next_batch`](Self::next_batch).
+    fn text(&mut self, text: &str) {
+        self.shared.desk.metrics.frames_in.inc();
+        match decode::client_frame(text) {
+            Ok(frame) => self.obey(frame),
+            Err(error) => self.unusable(&error),
+        }
+    }
+
+    fn binary(&mut self, _: &[u8]) {
+        self.outbox.close(closing(CloseCode::BinaryFrame, "frames are text"));
+    }
+
+    /// The session's own owner comes first, so that acks are never stuck behind sends to a busy one; between
+    /// owners there is no order to keep.
+    fn next_batch(&mut self) -> Option<(usize, Batch)> {
+        let home = self.batches.iter().position(|(shard, _)| *shard == self.home);
+        self.batches.remove(home.unwrap_or(0))
+    }
+
+    fn ends(&self) -> Option<Instant> {
+        self.identity.expiry.and_then(|expiry| expiry.ends)
+    }
+
+    fn leave(&mut self, clean: bool) {
+        let session = self.outbox.id();
+        for user in std::mem::take(&mut self.watched) {
+            self.command(self.owner(&user), Command::Unwatch { user, session });
+        }
+        let (user, device) = (self.identity.user.clone(), self.device.clone());
+        self.command(self.home, Command::Detach { user, device, session, clean });
+    }
+}
+
 impl Inbound {
-    pub fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, identity: Identity, device: DeviceId) -> Self {
+    fn new(shared: Arc<Shared>, outbox: Arc<Outbox>, identity: Identity, device: DeviceId) -> Self {
         Self {
             home: shared.desk.router.shard_of(&identity.user),
             rate: shared.rates.session(),
@@ -68,42 +129,6 @@ impl Inbound {
             last_to: None,
             batches: VecDeque::new(),
         }
-    }
-
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    /// To be called before the first frame of a wake.
-    pub fn begin(&mut self) {
-        self.now = self.shared.desk.clock.now();
-        self.phase = self.shared.shutdown.phase();
-    }
-
-    /// The next batch to send, if any. The session's own owner comes first, so that acks are never stuck behind
-    /// sends to a busy one; between owners there is no order to keep.
-    pub fn next_batch(&mut self) -> Option<(usize, Batch)> {
-        let home = self.batches.iter().position(|(shard, _)| *shard == self.home);
-        self.batches.remove(home.unwrap_or(0))
-    }
-
-    /// Takes one frame in. What it asks for waits in [`next_batch`](Self::next_batch).
-    pub fn take(&mut self, text: &str) {
-        self.shared.desk.metrics.frames_in.inc();
-        match decode::client_frame(text) {
-            Ok(frame) => self.obey(frame),
-            Err(error) => self.unusable(&error),
-        }
-    }
-
-    /// What is left to say to owners when the session is over.
-    pub fn leave(&mut self, clean: bool) {
-        let session = self.outbox.id();
-        for user in std::mem::take(&mut self.watched) {
-            self.command(self.owner(&user), Command::Unwatch { user, session });
-        }
-        let (user, device) = (self.identity.user.clone(), self.device.clone());
-        self.command(self.home, Command::Detach { user, device, session, clean });
     }
 
     fn obey(&mut self, frame: ClientFrame<'_>) {

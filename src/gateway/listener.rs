@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 
+use super::talk::Talk;
 use super::{GatewayError, Shared, connection, handshake};
 use crate::limits::STORE_FILES_MAX;
 use crate::metrics::Metrics;
@@ -74,12 +75,12 @@ fn connections_within(limit: u64, max_connections: usize) -> usize {
 }
 
 /// Accepts until the daemon drains, then waits until the last session has ended and the daemon closes.
-pub async fn run(listener: TcpListener, shared: Arc<Shared>) {
+pub async fn run<T: Talk>(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     let mut daemon = shared.shutdown.clone();
     tokio::select! {
         () = daemon.reached(Phase::Draining) => {}
-        () = accept(&listener, &shared, &mut connections) => {}
+        () = accept::<T>(&listener, &shared, &mut connections) => {}
     }
     // From here on a client that comes is refused by the kernel, and tries elsewhere or later.
     drop(listener);
@@ -87,7 +88,7 @@ pub async fn run(listener: TcpListener, shared: Arc<Shared>) {
     daemon.reached(Phase::Closing).await;
 }
 
-async fn accept(listener: &TcpListener, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
+async fn accept<T: Talk>(listener: &TcpListener, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     let mut pause = PAUSE_MIN;
     loop {
@@ -95,7 +96,7 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, connections: &mut 
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
                     pause = PAUSE_MIN;
-                    admit(shared, connections, stream, peer);
+                    admit::<T>(shared, connections, stream, peer);
                 }
                 Err(error) => {
                     recover(shared, &error, pause).await;
@@ -108,7 +109,7 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, connections: &mut 
     }
 }
 
-fn admit(shared: &Arc<Shared>, connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr) {
+fn admit<T: Talk>(shared: &Arc<Shared>, connections: &mut JoinSet<()>, stream: TcpStream, peer: SocketAddr) {
     while connections.try_join_next().is_some() {}
     // Full, but of what? A connection that has not said hello makes room for one that may.
     if connections.len() >= shared.max_connections && !shared.handshakes.evict_oldest() {
@@ -125,7 +126,7 @@ fn admit(shared: &Arc<Shared>, connections: &mut JoinSet<()>, stream: TcpStream,
     let place = shared.handshakes.enter();
     let shared = shared.clone();
     connections.spawn(async move {
-        connection::serve(shared, stream, peer, place).await;
+        connection::serve::<T>(shared, stream, peer, place).await;
         drop(open);
     });
 }

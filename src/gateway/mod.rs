@@ -7,8 +7,9 @@
 //! 4. A session that is held up (a busy owner, a client that does not read) holds up no other.
 //! 5. Every `send` that gets through is answered by its owner; every other one is answered here.
 //!
-//! A connection walks through `listener` → `connection` → `handshake` → `session`. What it reads
-//! becomes commands in `inbound`, what it is told becomes frames in `outbox`, and `wire` moves the bytes.
+//! A connection walks through `listener` → `connection` → `handshake` → `session`, which know nothing of what is
+//! said (`talk`). What it reads becomes commands in `inbound`, what it is told becomes frames in `outbox`, and `wire`
+//! moves the bytes.
 
 mod auth;
 mod connection;
@@ -19,9 +20,14 @@ mod listener;
 mod outbox;
 mod pace;
 mod session;
+mod talk;
 mod vitals;
 mod wire;
 
+// Lies with the other tests of the whole, and is in here for what it has to reach.
+#[cfg(test)]
+#[path = "../../tests/conformance/mod.rs"]
+mod conformance;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -135,7 +141,7 @@ impl Gateway {
 
     /// Lets clients in until the daemon drains, and serves those inside until it closes and the last has left.
     pub async fn run(self) {
-        listener::run(self.listener, self.shared).await;
+        listener::run::<inbound::Inbound>(self.listener, self.shared).await;
     }
 }
 

@@ -62,11 +62,16 @@ impl Bounds {
     }
 }
 
+/// Appends the frames that come before a close frame.
+pub type Goodbye = fn(&mut Vec<u8>, &Farewell);
+
 /// One session's outbox: the gateway's side of [`SessionHandle`].
 pub struct Outbox {
     id: SessionId,
     bounds: Arc<Bounds>,
     metrics: Arc<Metrics>,
+    /// Puts a farewell into words.
+    goodbye: Goodbye,
     state: Mutex<State>,
     /// The session's task, waiting for something to write.
     writer: AtomicWaker,
@@ -94,12 +99,13 @@ enum Stage {
 }
 
 impl Outbox {
-    pub fn new(id: SessionId, bounds: Arc<Bounds>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(id: SessionId, bounds: Arc<Bounds>, metrics: Arc<Metrics>, goodbye: Goodbye) -> Self {
         let state = State { stage: Stage::Open, frames: Vec::new(), presence: HashMap::new(), expires_ms: None };
         Self {
             id,
             bounds,
             metrics,
+            goodbye,
             state: Mutex::new(state),
             writer: AtomicWaker::new(),
             ending: AtomicBool::new(false),
@@ -197,9 +203,9 @@ impl Outbox {
         let mut state = self.lock();
         state.encode_presence();
         if let Stage::Ending(farewell) = &state.stage {
-            let Farewell { code, reason, retry_after_ms } = farewell.clone();
-            frame::text(&mut state.frames, |buf| encode::goodbye(buf, code, &reason, retry_after_ms));
-            frame::close(&mut state.frames, code, &reason);
+            let farewell = farewell.clone();
+            (self.goodbye)(&mut state.frames, &farewell);
+            frame::close(&mut state.frames, farewell.code, &farewell.reason);
         }
         buf.append(&mut state.frames);
         state.frames = Vec::new();

@@ -8,12 +8,14 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Message as WireMessage, WebSocket};
 
 use super::*;
+use crate::gateway::inbound::Inbound;
+use crate::gateway::talk::Talk;
 use crate::gateway::testing::config;
 use crate::message::Message;
 use crate::presence::PresenceState;
 
 fn outbox(config: &Config) -> Outbox {
-    Outbox::new(SessionId(1), Arc::new(Bounds::new(config)), Metrics::new())
+    Outbox::new(SessionId(1), Arc::new(Bounds::new(config)), Metrics::new(), Inbound::goodbye)
 }
 
 /// Everything that can be taken now.

@@ -15,8 +15,8 @@ use tokio::task::unconstrained;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::handshake::{Socket, read_error};
-use super::inbound::Inbound;
 use super::outbox::Outbox;
+use super::talk::Talk;
 use super::vitals::{Sign, Vitals};
 use super::wire::Writer;
 use super::{Shared, closing};
@@ -32,12 +32,12 @@ const BATCH_BYTES_MAX: usize = 128 * 1024;
 const GOODBYE_WAIT: Duration = Duration::from_secs(2);
 
 /// An attached session.
-pub struct Session {
+pub struct Session<T> {
     pub shared: Arc<Shared>,
     pub socket: Socket,
     pub writer: Writer,
     pub outbox: Arc<Outbox>,
-    pub inbound: Inbound,
+    pub talk: T,
 }
 
 /// What became of the client's side.
@@ -58,7 +58,7 @@ enum Event {
     DaemonCloses,
 }
 
-impl Session {
+impl<T: Talk> Session<T> {
     /// Serves the client until either side ends it. Owners are told of the end exactly once, whatever
     /// happened, and before the socket's last second.
     pub async fn run(mut self) {
@@ -68,7 +68,7 @@ impl Session {
             self.outbox.close(closing(CloseCode::Internal, "internal error"));
             false
         });
-        self.inbound.leave(clean);
+        self.talk.leave(clean);
         while self.dispatch().await.is_err() {
             // An owner is gone, and with it everything that it could have been told. The others are told.
             tracing::debug!(session = %self.outbox.id(), "no owner left to tell of the detach");
@@ -80,7 +80,7 @@ impl Session {
     /// Returns whether the client closed with 1000.
     async fn serve(&mut self) -> bool {
         let heartbeat = self.shared.config.gateway.heartbeat;
-        let mut vitals = Vitals::new(heartbeat, self.token_ends(), Instant::now());
+        let mut vitals = Vitals::new(heartbeat, self.talk.ends(), Instant::now());
         let mut timer = pin!(tokio::time::sleep_until(vitals.due().into()));
         let mut daemon = self.shared.shutdown.clone();
         let mut daemon_closes = pin!(daemon.reached(Phase::Closing).fuse());
@@ -91,7 +91,7 @@ impl Session {
             let event = tokio::select! {
                 biased;
                 _ended = self.writer.pump() => Event::Over,
-                client = poll_fn(|cx| poll_read(&mut self.socket, &mut self.inbound, &self.outbox, cx)) => Event::Read(client),
+                client = poll_fn(|cx| poll_read(&mut self.socket, &mut self.talk, &self.outbox, cx)) => Event::Read(client),
                 () = unconstrained(&mut daemon_closes) => Event::DaemonCloses,
                 () = unconstrained(&mut timer) => Event::Timer,
             };
@@ -101,7 +101,7 @@ impl Session {
             match event {
                 Event::Over => return false,
                 Event::Read(client) => {
-                    vitals.set_token_ends(self.token_ends());
+                    vitals.set_token_ends(self.talk.ends());
                     if self.dispatch().await.is_err() {
                         self.outbox.close(self.shared.restarting());
                     }
@@ -138,13 +138,9 @@ impl Session {
         }
     }
 
-    fn token_ends(&self) -> Option<Instant> {
-        self.inbound.identity().expiry.and_then(|expiry| expiry.ends)
-    }
-
     /// Sends what the client asked for to the owners, one batch each.
     async fn dispatch(&mut self) -> Result<(), Gone> {
-        while let Some((shard, batch)) = self.inbound.next_batch() {
+        while let Some((shard, batch)) = self.talk.next_batch() {
             self.send(shard, batch).await?;
         }
         Ok(())
@@ -165,7 +161,7 @@ impl Session {
 }
 
 /// Takes in what has arrived, as much as makes a batch. Ready when something came or the client is gone.
-fn poll_read(socket: &mut Socket, inbound: &mut Inbound, outbox: &Outbox, cx: &mut Context<'_>) -> Poll<Client> {
+fn poll_read<T: Talk>(socket: &mut Socket, talk: &mut T, outbox: &Outbox, cx: &mut Context<'_>) -> Poll<Client> {
     let (mut frames, mut bytes) = (0, 0);
     while frames < BATCH_COMMANDS_MAX && bytes < BATCH_BYTES_MAX && !outbox.is_ending() {
         let message = match socket.poll_next_unpin(cx) {
@@ -176,13 +172,13 @@ fn poll_read(socket: &mut Socket, inbound: &mut Inbound, outbox: &Outbox, cx: &m
             Poll::Pending => break,
         };
         if frames == 0 {
-            inbound.begin();
+            talk.wake();
         }
         frames += 1;
         bytes += message.len();
         match message {
-            Message::Text(text) => inbound.take(&text),
-            Message::Binary(_) => outbox.close(closing(CloseCode::BinaryFrame, "frames are text")),
+            Message::Text(text) => talk.text(&text),
+            Message::Binary(bytes) => talk.binary(&bytes),
             Message::Close(frame) => {
                 outbox.leave();
                 // The library writes its reply to a close when it is polled once more.
