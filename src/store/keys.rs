@@ -29,9 +29,10 @@ pub fn split_inbox(key: &[u8]) -> Option<(UserId, Seq)> {
     Some((name, Seq(u64::from_be_bytes(rest.try_into().ok()?))))
 }
 
-/// The seq of an inbox key whose user is known.
+/// The seq of an inbox key whose user is known. What follows a name and is no seq is no such key.
 pub fn inbox_seq(key: &[u8]) -> Option<Seq> {
-    key.last_chunk().map(|seq| Seq(u64::from_be_bytes(*seq)))
+    let end = key.iter().position(|byte| *byte == END_OF_NAME)?;
+    Some(Seq(u64::from_be_bytes(key.get(end + 1..)?.try_into().ok()?)))
 }
 
 /// `user 00 device`
@@ -156,7 +157,9 @@ mod tests {
         expected.sort();
         assert_eq!(order, expected);
         for (key, user, seq) in keys {
-            assert_eq!(split_inbox(&key), Some((name(user), Seq(seq))));
+            assert_eq!((split_inbox(&key), inbox_seq(&key)), (Some((name(user), Seq(seq))), Some(Seq(seq))));
+            assert_eq!(inbox_seq(&key[..key.len() - 1]), None, "not a whole seq");
+            assert_eq!(inbox_seq(&[&key[..], &[7]].concat()), None, "more than a seq");
             for other in users {
                 let range = all_of_user(&name(other));
                 assert_eq!(range.from <= key && key < range.to, other == user, "{user} in the range of {other}");
