@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
+use doorstep::planted::Bug;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
@@ -26,7 +27,7 @@ const SHOWN_LOG_BYTES: usize = 16 * 1024;
 
 /// What the daemon's configuration file says beyond the defaults.
 #[derive(Debug, Clone, Default)]
-pub struct Settings(toml::Table);
+pub struct Settings(toml::Table, Option<Bug>);
 
 impl Settings {
     /// `settings.set("queue.max_messages", 10)`, `settings.set("store.commit_delay", "5ms")`.
@@ -34,6 +35,12 @@ impl Settings {
         let (section, name) = key.split_once('.').expect("a key is section.name");
         let section = self.0.entry(section).or_insert_with(|| toml::Table::new().into());
         section.as_table_mut().expect("a section is a table").insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// The daemon will make this mistake.
+    pub fn plant(&mut self, bug: Bug) -> &mut Self {
+        self.1 = Some(bug);
         self
     }
 }
@@ -95,6 +102,25 @@ impl Daemon {
     pub async fn restart_anywhere(&mut self) {
         self.settings.set("gateway.listen", "127.0.0.1:0");
         self.restart().await;
+    }
+
+    /// Begins to start again and waits for no more than `limit`; true when it listens by then. For those who
+    /// do not let it: [`Self::kill9`] comes next.
+    pub async fn begin_restart(&mut self, limit: Duration) -> bool {
+        self.kill9();
+        self.spawn();
+        match wait::until_within(limit, async || self.port_or_end()).await {
+            Some(Ok(_)) => true,
+            Some(Err(status)) => panic!("the daemon did not start again: {status}\n{}", self.log()),
+            None => false,
+        }
+    }
+
+    /// SIGTERM, and no more than `limit` to end; true when it did.
+    pub async fn ends_within(&mut self, limit: Duration) -> bool {
+        self.signal(Signal::TERM);
+        let child = self.child.as_mut().expect("the daemon runs");
+        wait::until_within(limit, async || child.try_wait().unwrap()).await.is_some()
     }
 
     /// Changes what the next [`Self::restart`] will be configured with.
@@ -246,8 +272,7 @@ impl Daemon {
     }
 
     async fn launch(&mut self) -> Result<(), Exited> {
-        fs::write(self.config_file(), toml::to_string(&self.settings.0).unwrap()).unwrap();
-        self.child = Some(self.spawn());
+        self.spawn();
         let port = wait::until_within(wait::PATIENCE, async || self.port_or_end()).await;
         match port {
             Some(Ok(port)) => {
@@ -259,7 +284,8 @@ impl Daemon {
         }
     }
 
-    fn spawn(&self) -> Child {
+    fn spawn(&mut self) {
+        fs::write(self.config_file(), toml::to_string(&self.settings.0).unwrap()).unwrap();
         let at = |name: &str| self.dir.path().join(name);
         let mut command = Command::new(BINARY);
         command.arg("serve").arg("--config").arg(self.config_file()).current_dir(self.dir.path());
@@ -269,7 +295,10 @@ impl Daemon {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DOORSTEP__")) {
             command.env_remove(name);
         }
-        command.spawn().unwrap()
+        if let Some(bug) = self.settings.1 {
+            command.env("DOORSTEP_PLANT", bug.name());
+        }
+        self.child = Some(command.spawn().unwrap());
     }
 
     /// The port it listens on, or how it ended; none while it is still starting.

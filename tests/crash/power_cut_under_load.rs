@@ -1,5 +1,6 @@
 //! Goal: a power cut, which takes everything the disk had not synced, loses no accepted message either.
-//! A kill -9 cannot show that: the page cache survives it.
+//! A kill -9 cannot show that: the page cache survives it. Power cuts of the real binary are in `tests/power`;
+//! here a cut can be put into the middle of a commit.
 //! Method: the same load and the same judge as for SIGKILL, over the engine in memory, which forgets at a
 //! crash whatever was committed and not synced (or keeps it, in turn). Every cut that is to meet storing
 //! holds the disk first and waits for a commit, so that one is under way when the power goes; many cuts in
@@ -14,13 +15,16 @@ use super::common::inside::Inside;
 use super::common::wait;
 use super::rounds::{self, Knobs, Phase, Victim};
 
+const ROUNDS: usize = 20;
+/// An engine in memory takes no time to open, and its end is a matter of other tests.
+const PHASES: [Phase; 5] = [Phase::Elided, Phase::Stored, Phase::Replay, Phase::Takeover, Phase::JustStarted];
 /// How long a cut that need not meet a commit waits for one; there may be nothing to commit.
 const COMMIT_WAIT: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_power_cut_under_load_loses_nothing() {
     let mut machine = Machine { inside: None, commits_lost: 0, commits_kept: 0 };
-    let report = rounds::run(&mut machine).await;
+    let report = rounds::run(&mut machine, ROUNDS).await;
     assert!(report.accepted_stored > 500 && report.accepted_handed_over > 200, "too little happened: {report}");
     let Machine { commits_lost, commits_kept, .. } = machine;
     println!("cut with a commit under way: {commits_lost} that lost it, {commits_kept} that kept it");
@@ -56,7 +60,11 @@ impl Victim for Machine {
         self.inside.as_ref().expect("it was started").url()
     }
 
-    async fn crash(&mut self, phase: Phase, rng: &mut fastrand::Rng) {
+    fn phases(&self) -> &'static [Phase] {
+        &PHASES
+    }
+
+    async fn crash(&mut self, phase: Phase, rng: &mut fastrand::Rng) -> bool {
         let inside = self.inside.as_mut().expect("it was started");
         let engine = inside.engine.clone();
         let waits_at_most = match phase {
@@ -90,5 +98,6 @@ impl Victim for Machine {
             }
         }
         inside.crash(unsynced).await;
+        true
     }
 }

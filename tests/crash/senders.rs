@@ -3,15 +3,20 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::board::Board;
-use super::common::client::{Heard, Listener, Options, Speaker, TestClient};
+use super::common::client::{Heard, Options, Speaker, TestClient};
 use super::common::history::History;
 
 /// After these a message goes out again: nobody said that it was taken for good.
-const TRY_AGAIN: [&str; 3] = ["unknown_outcome", "storage_unavailable", "overloaded"];
+const TRY_AGAIN: [&str; 4] = ["unknown_outcome", "storage_unavailable", "overloaded", "shutting_down"];
+
+/// For who keeps no pace; longer than any round.
+const NEVER: Duration = Duration::from_secs(3600);
 
 /// What one sender does in one round.
 #[derive(Debug, Clone)]
@@ -24,6 +29,8 @@ pub struct Plan {
     pub body_bytes_max: usize,
     /// Whether it makes new messages; if not, it leaves once all old ones are answered.
     pub produces: bool,
+    /// It sends one message in such a time, and no bursts.
+    pub pace: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -66,17 +73,28 @@ impl Sender {
         };
         let (mut speaker, mut listener) = client.into_halves();
         let mut speaks = true;
+        let mut pace = interval(plan.pace.unwrap_or(NEVER));
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // Topped up in bursts, as clients that batch do.
-            if speaks && self.written <= plan.window * 3 / 4 {
-                speaks = self.top_up(&mut speaker, &plan, &board).await;
+            if speaks && plan.pace.is_none() && self.written <= plan.window * 3 / 4 {
+                speaks = self.top_up(&mut speaker, &plan, &board, plan.window).await;
             }
             if !plan.produces && self.open.is_empty() {
-                speaker.close(1000).await.unwrap();
+                // The crash may be first.
+                let _gone = speaker.close(1000).await.is_err();
                 return self;
             }
-            if !self.listen(&mut listener, &board).await {
-                return self;
+            let upto = plan.window.min(self.written + 1);
+            tokio::select! {
+                _ = pace.tick(), if speaks && plan.pace.is_some() => {
+                    speaks = self.top_up(&mut speaker, &plan, &board, upto).await;
+                }
+                heard = listener.next() => {
+                    if !self.take(heard, &board) {
+                        return self;
+                    }
+                }
             }
         }
     }
@@ -87,8 +105,8 @@ impl Sender {
     }
 
     /// False when the connection takes nothing any more.
-    async fn top_up(&mut self, speaker: &mut Speaker, plan: &Plan, board: &Board) -> bool {
-        while self.written < plan.window {
+    async fn top_up(&mut self, speaker: &mut Speaker, plan: &Plan, board: &Board, upto: usize) -> bool {
+        while self.written < upto {
             if self.written == self.open.len() {
                 if !plan.produces {
                     break;
@@ -120,8 +138,8 @@ impl Sender {
     }
 
     /// Takes one answer; false when the connection has ended.
-    async fn listen(&mut self, listener: &mut Listener, board: &Board) -> bool {
-        let frame = match listener.next().await {
+    fn take(&mut self, heard: Heard, board: &Board) -> bool {
+        let frame = match heard {
             Heard::Frame(frame) => frame,
             end => {
                 assert!(board.is_over(), "{} heard {end:?} in the middle of the round", self.user);

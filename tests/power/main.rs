@@ -14,4 +14,14 @@ mod common;
 #[path = "../common/shim/mod.rs"]
 mod shim;
 
+#[path = "../crash/board.rs"]
+mod board;
+#[path = "../crash/devices.rs"]
+mod devices;
+#[path = "../crash/rounds.rs"]
+mod rounds;
+#[path = "../crash/senders.rs"]
+mod senders;
+
+mod cuts_under_load;
 mod the_disk_itself;
