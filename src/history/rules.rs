@@ -170,7 +170,12 @@ fn catching_up(facts: &Facts<'_>, faults: &mut Vec<Fault>) {
     for delivery in &facts.deliveries {
         pushed.entry((delivery.session, &delivery.key)).or_insert(delivery.at);
     }
-    let accepted = accepted(facts);
+    // By recipient and place: of what lies behind a cursor there is little, and of the rest much.
+    let mut inboxes: HashMap<&Arc<str>, Vec<(u64, usize, &Key)>> = HashMap::new();
+    for (key, (accepted_at, seq)) in accepted(facts) {
+        inboxes.entry(&key.to).or_default().push((seq, accepted_at, key));
+    }
+    inboxes.values_mut().for_each(|inbox| inbox.sort_unstable());
     let mut told: HashSet<usize> = HashSet::new();
     for (session, at) in &facts.caught_up {
         if !told.insert(*session) {
@@ -178,17 +183,17 @@ fn catching_up(facts: &Facts<'_>, faults: &mut Vec<Fault>) {
         }
         let info = &facts.sessions[*session];
         let registration = &facts.registrations[facts.registration_of[session]];
-        let missing = accepted.iter().find(|(key, (accepted_at, seq))| {
-            let acked_before = registration.acked.get(**key).is_some_and(|acked| *acked < info.hello.0);
-            key.to == info.user
-                && *accepted_at < info.hello.0
-                && *seq > info.cursor
-                && !acked_before
+        let inbox = inboxes.get(&info.user).map_or(&[][..], Vec::as_slice);
+        let behind = inbox.partition_point(|(seq, ..)| *seq <= info.cursor);
+        let missing = inbox[behind..].iter().find(|(seq, accepted_at, key)| {
+            let acked_before = || registration.acked.get(*key).is_some_and(|acked| *acked < info.hello.0);
+            *accepted_at < info.hello.0
+                && !acked_before()
                 && !facts.is_dead(registration, *seq)
                 && !facts.was_handed_over_before(registration, key)
-                && pushed.get(&(*session, **key)).is_none_or(|pushed_at| pushed_at > at)
+                && pushed.get(&(*session, *key)).is_none_or(|pushed_at| pushed_at > at)
         });
-        if let Some((key, _)) = missing {
+        if let Some((.., key)) = missing {
             let session = session_name(facts, *session);
             faults.push(Fault::EarlyCaughtUp { session, missing: key.to_string() });
         }

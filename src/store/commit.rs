@@ -316,7 +316,9 @@ impl Committer {
         let upto = Seq(now.us.saturating_add(BURST_US)).max(self.highest).min(self.books.ceiling);
         meta::put_clean(&mut draft.batch, upto);
         draft.books.alive_ms = now.wall_ms;
-        self.sync(draft)
+        self.sync(draft)?;
+        self.shared.engine.seal();
+        Ok(())
     }
 }
 

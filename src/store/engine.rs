@@ -89,6 +89,10 @@ pub trait Engine: Send + Sync + 'static {
     /// the same keyspace soon after: the engine on disk cannot let go of its old journals before.
     fn clear(&self, keyspace: Keyspace) -> Result<(), StoreError>;
 
+    /// Everything was committed in order and nothing more will be: what the engine wants to know about that at
+    /// the next start is written down. What fails here costs nothing but that knowledge.
+    fn seal(&self) {}
+
     /// Nothing can be committed any more, whichever thread of the engine failed and whether a commit has
     /// noticed or still waits for that thread.
     fn is_poisoned(&self) -> bool {

@@ -1,4 +1,4 @@
-//! The engine on disk: fjall. The one file that uses it (`journal.rs` and `mend.rs` know its files from outside).
+//! The engine on disk: fjall. The one file that uses it (`journal.rs`, `tables.rs` and `mend.rs` know its files from outside).
 //!
 //! A commit goes to fjall's journal and is synced (`fdatasync`) before fjall applies it to what
 //! readers see; a failed write or sync poisons fjall for good. Reads go through a snapshot: without
@@ -16,7 +16,7 @@ use fjall::{AbstractTree, CompressionType, Database, KeyspaceCreateOptions, Pers
 
 use super::StoreError;
 use super::engine::{Change, Engine, KeyRange, Keyspace, Order, Visitor};
-use super::mend::{MendError, mend};
+use super::mend::{MendError, mend, note_reach};
 use crate::limits::STORE_FILES_MAX;
 use crate::planted::{Bug, planted};
 
@@ -174,6 +174,12 @@ impl Engine for FjallEngine {
             keyspace.clear().map_err(writing)?;
         }
         self.database.persist(PersistMode::SyncData).map_err(writing)
+    }
+
+    fn seal(&self) {
+        if let Err(error) = note_reach(&self.path) {
+            tracing::warn!(%error, "how far the journal reaches cannot be found out");
+        }
     }
 
     /// fjall says it before it does anything else, so this does not wait for a commit that waits for a

@@ -8,7 +8,8 @@
 //! torn, and may have been synced. So is a journal that does not even begin as it should: whoever cannot
 //! read its first batch cannot know that nothing in it was synced.
 //!
-//! Where files are missing, fjall makes new ones, and what was in the others is gone: that is refused.
+//! Where files are missing, fjall makes new ones, and what was in the others is gone: that is refused. So is a
+//! journal that ends before the place that it is known to have been synced to, or a table without its end.
 //! Where the very first start was cut off, it finds files that it did not expect: they hold nothing, and are
 //! removed. Must never change a file without holding the store's lock.
 
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 use super::journal::{Sound, has_batch, is_torn_batch, is_written_to_its_end, last_written};
 use super::meta;
+use super::reach::Reach;
+use super::tables::{self, CURRENT, TABLES};
 
 /// Files and folders of fjall 3.
 const VERSION: &str = "version";
@@ -26,8 +29,6 @@ const VERSION_BYTES: usize = 4;
 const FIRST_JOURNAL: &str = "0.jnl";
 const KEYSPACES: &str = "keyspaces";
 const NAMES: &str = "0";
-const CURRENT: &str = "current";
-const TABLES: &str = "tables";
 
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
@@ -54,6 +55,10 @@ pub enum MendError {
     Unknown { path: PathBuf },
     #[error("{} is missing beside other files of the store; nothing was changed", path.display())]
     Missing { path: PathBuf },
+    #[error("{} has {sound} bytes that are whole, and had {synced} when it was synced; nothing was changed", path.display())]
+    Shortened { path: PathBuf, sound: usize, synced: u64 },
+    #[error("{} is shorter than it was written, or damaged; nothing was changed", path.display())]
+    Cut { path: PathBuf },
 }
 
 /// Mends what a power cut leaves, and refuses damage and loss of anything else.
@@ -65,7 +70,12 @@ pub fn mend(store: &Path) -> Result<(), MendError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound && holds_keyspaces(store) => {
             return Err(MendError::Missing { path: lock_path });
         }
-        // There is no store yet; or it cannot be opened, which fjall will say.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // There is no store yet.
+            Reach::remove(store);
+            return Ok(());
+        }
+        // It cannot be opened, which fjall will say.
         Err(_) => return Ok(()),
     };
     acquire(&lock).map_err(|error| match error {
@@ -76,12 +86,37 @@ pub fn mend(store: &Path) -> Result<(), MendError> {
     if !is_begun(store).map_err(failed)? {
         return remove_leftovers(store, &journals);
     }
-    if let Some(path) = missing(store, &journals).map_err(failed)? {
+    let known = Reach::read(store).map_err(failed)?;
+    if let Some(path) = missing(store, &journals, known).map_err(failed)? {
         return Err(MendError::Missing { path });
     }
-    for (place, path) in journals.iter().enumerate() {
-        mend_one(path, place + 1 == journals.len())?;
+    for keyspace in entries(&store.join(KEYSPACES)).map_err(failed)? {
+        match tables::fault(&keyspace).map_err(failed)? {
+            Some(tables::Fault::Missing(path)) => return Err(MendError::Missing { path }),
+            Some(tables::Fault::Short(path)) => return Err(MendError::Cut { path }),
+            None => {}
+        }
     }
+    for (place, path) in journals.iter().enumerate() {
+        let is_newest = place + 1 == journals.len();
+        let number = number(path);
+        let synced = known.filter(|known| Some(known.journal) == number).map_or(0, |known| known.bytes);
+        let sound = mend_one(path, is_newest, synced)?;
+        if let (true, Some(journal)) = (is_newest, number) {
+            // A process that was killed when it had just begun a journal may not have synced that it is there.
+            File::open(store).and_then(|folder| folder.sync_all()).map_err(failed)?;
+            Reach { journal, bytes: sound as u64 }.write(store);
+        }
+    }
+    Ok(())
+}
+
+/// Writes down how far the newest journal reaches. For when every commit has been synced.
+pub fn note_reach(store: &Path) -> io::Result<()> {
+    let journals = journals(store)?;
+    let Some((path, journal)) = journals.last().and_then(|path| Some((path, number(path)?))) else { return Ok(()) };
+    let bytes = Sound::of(&std::fs::read(path)?).length as u64;
+    Reach { journal, bytes }.write(store);
     Ok(())
 }
 
@@ -118,6 +153,7 @@ fn remove_leftovers(store: &Path, journals: &[PathBuf]) -> Result<(), MendError>
     if !holds_nothing {
         return Err(MendError::Missing { path: version });
     }
+    Reach::remove(store);
     for file in journals.iter().chain([&version]).filter(|file| file.exists()) {
         std::fs::remove_file(file).map_err(failed)?;
     }
@@ -125,9 +161,13 @@ fn remove_leftovers(store: &Path, journals: &[PathBuf]) -> Result<(), MendError>
 }
 
 /// A file that a store has had from its first batch on, and this one has no more.
-fn missing(store: &Path, journals: &[PathBuf]) -> io::Result<Option<PathBuf>> {
-    if journals.is_empty() {
+fn missing(store: &Path, journals: &[PathBuf], known: Option<Reach>) -> io::Result<Option<PathBuf>> {
+    let Some(newest) = journals.last().and_then(|path| number(path)) else {
         return Ok(Some(store.join(FIRST_JOURNAL)));
+    };
+    // Older ones go when all that they hold is in tables, the newest never does.
+    if let Some(known) = known.filter(|known| known.journal > newest) {
+        return Ok(Some(store.join(format!("{}.jnl", known.journal))));
     }
     let keyspaces = entries(&store.join(KEYSPACES))?;
     for keyspace in &keyspaces {
@@ -161,32 +201,38 @@ fn journals(store: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(store)? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        let number = name.and_then(|name| name.strip_suffix(".jnl")?.parse::<u64>().ok());
-        found.extend(number.map(|number| (number, path)));
+        found.extend(number(&path).map(|number| (number, path)));
     }
     found.sort();
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-fn mend_one(path: &Path, is_newest: bool) -> Result<(), MendError> {
+fn number(journal: &Path) -> Option<u64> {
+    journal.file_name()?.to_str()?.strip_suffix(".jnl")?.parse().ok()
+}
+
+/// Returns how much of it is sound and synced. It was known to be synced up to `synced`.
+fn mend_one(path: &Path, is_newest: bool, synced: u64) -> Result<usize, MendError> {
     let failed = |error| MendError::Io { path: path.to_owned(), error };
     let bytes = std::fs::read(path).map_err(failed)?;
     let sound = Sound::of(&bytes);
     let tail = bytes.get(sound.length..).unwrap_or_default();
     // Zeros are room that was taken in advance.
-    if let Some(last) = last_written(tail) {
-        let tail = tail.get(..=last).unwrap_or_default();
-        judge(path, sound.length, bytes.get(..=sound.length + last).unwrap_or_default())?;
-        // Older journals were synced before the next one was begun; their ends are fjall's to judge.
-        if is_newest {
-            cut(path, sound.length, tail).map_err(failed)?;
-        }
+    let tail = last_written(tail).and_then(|last| tail.get(..=last)).unwrap_or_default();
+    if !tail.is_empty() {
+        judge(path, sound.length, bytes.get(..sound.length + tail.len()).unwrap_or_default())?;
+    }
+    if (sound.length as u64) < synced {
+        return Err(MendError::Shortened { path: path.to_owned(), sound: sound.length, synced });
+    }
+    // Older journals were synced before the next one was begun; their ends are fjall's to judge.
+    if is_newest && !tail.is_empty() {
+        cut(path, sound.length, tail).map_err(failed)?;
     }
     if is_newest && !sound.ends_with(&bytes, meta::is_clean) {
         write_again(path, bytes.get(..sound.length).unwrap_or_default()).map_err(failed)?;
     }
-    Ok(())
+    Ok(sound.length)
 }
 
 /// Whether what is written behind the first `sound` bytes may be cut off.

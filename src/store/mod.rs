@@ -21,9 +21,11 @@ pub mod memory;
 mod mend;
 mod meta;
 mod queue;
+mod reach;
 pub mod reader;
 mod record;
 mod shared;
+mod tables;
 mod watch;
 pub mod writer;
 

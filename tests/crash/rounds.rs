@@ -277,7 +277,8 @@ impl Stage {
             window: if elides { self.rng.usize(180..220) } else { self.rng.usize(240..640) },
             waits_for: if elides { everyone().count() } else { 0 },
             targets,
-            body_bytes_max: [16, 256, 2048][self.rng.usize(..3)],
+            // The largest ones fill tables and turn journals over.
+            body_bytes_max: [16, 256, 2048, 32 << 10][self.rng.usize(..if elides { 3 } else { 4 })],
             produces: true,
             pace: None,
         }

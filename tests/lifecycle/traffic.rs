@@ -96,6 +96,16 @@ impl Traffic {
         .await;
     }
 
+    /// Waits until every sender was turned down, and has an answer to each of its sends.
+    pub async fn turned_down(&self) {
+        wait::until("an answer to every send", async || {
+            // Who goes on sending has always many unanswered.
+            let done = self.answered.load(Ordering::SeqCst);
+            (done == self.sent.load(Ordering::SeqCst)).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until every session has ended.
     pub async fn ended(self) -> (Vec<Sent>, Vec<Received>) {
         (self.senders.join_all().await, self.receivers.join_all().await)
