@@ -97,6 +97,7 @@ impl Traffic {
     }
 
     /// Waits until every sender was turned down, and has an answer to each of its sends.
+    #[allow(dead_code, reason = "not every test that includes this waits for it")]
     pub async fn turned_down(&self) {
         wait::until("an answer to every send", async || {
             // Who goes on sending has always many unanswered.
