@@ -199,6 +199,11 @@ impl Daemon {
         kib * 1024
     }
 
+    /// Descriptors that are open.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.running().id())).unwrap().count()
+    }
+
     /// Processor time spent so far, by all its threads.
     pub fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.running().id())).unwrap();
