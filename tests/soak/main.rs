@@ -21,22 +21,23 @@ mod desk;
 mod devices;
 mod gauges;
 mod passers;
-#[allow(dead_code, reason = "of the network only the resets are needed here")]
 #[path = "../network/proxy.rs"]
 mod proxy;
 mod senders;
 mod town;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::interval;
 
 use common::client::TestClient;
 use common::daemon::{Daemon, Settings};
-use common::history::Report;
+use common::history::{History, Report};
 use common::wait;
 use devices::Device;
 use gauges::Gauges;
@@ -45,11 +46,10 @@ use senders::Sender;
 use town::{Place, Town};
 
 const MINUTES: u64 = 30;
-/// The load is cut into so many windows, each of at least [`WINDOW_MIN`].
-const WINDOWS: u64 = 30;
-const WINDOW_MIN: Duration = Duration::from_secs(10);
-/// Looks at the gauges in one window.
-const SAMPLES: u32 = 6;
+/// Load between one drain and the next.
+const WINDOW: Duration = Duration::from_secs(30);
+/// Between two looks at the gauges.
+const SAMPLE_EVERY: Duration = Duration::from_secs(10);
 /// How long a repeat is recognised: until then the disk must remember.
 const DEDUPE_WINDOW: Duration = Duration::from_secs(60);
 /// What may lie on disk when nothing waits: journals of 64 MiB, which is the least that the storage engine takes,
@@ -72,53 +72,75 @@ fn configure(settings: &mut Settings) {
 #[ignore = "takes half an hour; .ci/proofs/soak runs it"]
 async fn a_long_mixed_load_breaks_nothing_and_leaves_nothing() {
     let minutes = std::env::var("DOORSTEP_SOAK_MINUTES").map_or(MINUTES, |text| text.parse().expect("minutes"));
-    let length = (Duration::from_secs(60 * minutes) / WINDOWS as u32).max(WINDOW_MIN);
-    let windows = (60 * minutes / length.as_secs()).max(3) as usize;
+    let (began, length) = (Instant::now(), Duration::from_secs(60 * minutes));
     let place = Arc::new(Place::new(Daemon::start(configure).await).await);
     let (end, over) = watch::channel(false);
-    let desk = tokio::spawn(desk::look(place.clone(), over));
-    let mut gauges = Gauges::new();
-    for number in 0..windows {
-        // Both early, so that the last life is long enough to be judged.
-        let stop = [(windows / 6, true), (windows / 3, false)].into_iter().find(|(at, _)| *at == number);
-        let report = window(&place, &mut gauges, number, length, stop.map(|(_, orderly)| orderly)).await;
-        println!("window {} of {windows}: {report}", number + 1);
-        for (what, times) in [
-            ("durable sends", report.sent),
-            ("accepted, stored", report.accepted_stored),
-            ("accepted, handed over", report.accepted_handed_over),
-            ("deliveries", report.deliveries),
-            ("deliveries marked redelivered", report.redeliveries),
-            ("sends cut off before an answer", report.unanswered),
-        ] {
-            place.tally.add(what, times);
+    let desk = tokio::spawn(desk::look(place.clone(), over.clone()));
+    let gauges = tokio::spawn(measure(place.clone(), over));
+    let mut verdicts = JoinSet::new();
+    // Both early, so that the last life is long enough to be judged.
+    let mut stops = VecDeque::from([(length / 6, true), (length / 3, false)]);
+    for number in 0.. {
+        if began.elapsed() >= length {
+            break;
         }
+        let stop = stops.pop_front_if(|(due, _)| began.elapsed() >= *due).map(|(_, orderly)| orderly);
+        let history = window(&place, number, stop).await;
+        // Judged while the next window goes on; there are never more than two records.
+        tell(&place, verdicts.join_next().await);
+        verdicts.spawn_blocking(move || (number, history.assert_clean()));
         assert!(!desk.is_finished(), "the operator saw something that should not be: {:?}", desk.await);
     }
+    tell(&place, verdicts.join_next().await);
+    assert!(stops.is_empty(), "it was too short for two restarts");
     end.send_replace(true);
     desk.await.unwrap();
+    let mut gauges = gauges.await.unwrap();
     println!("{}\n{gauges}", place.tally);
     let judged = gauges.assert_level();
     at_rest(&place, &mut gauges).await;
     println!("levels {}judged; all is well", if judged { "" } else { "not " });
 }
 
-/// Load, an interruption in its middle if there is one, a drain and the verdict.
-async fn window(
-    place: &Arc<Place>,
-    gauges: &mut Gauges,
-    number: usize,
-    length: Duration,
-    stop: Option<bool>,
-) -> Report {
+fn tell(place: &Place, verdict: Option<Result<(u64, Report), JoinError>>) {
+    let Some(verdict) = verdict else { return };
+    let (number, report) = verdict.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
+    print!("window {number}: {report}");
+    for (what, times) in [
+        ("durable sends", report.sent),
+        ("accepted, stored", report.accepted_stored),
+        ("accepted, handed over", report.accepted_handed_over),
+        ("deliveries", report.deliveries),
+        ("deliveries marked redelivered", report.redeliveries),
+        ("sends cut off before an answer", report.unanswered),
+    ] {
+        place.tally.add(what, times);
+    }
+    place.tally.count("windows drained and judged");
+}
+
+async fn measure(place: Arc<Place>, over: watch::Receiver<bool>) -> Gauges {
+    let (mut gauges, mut pace) = (Gauges::new(), interval(SAMPLE_EVERY));
+    while !*over.borrow() {
+        pace.tick().await;
+        let daemon = place.daemon.read().await;
+        let lives = ["orderly restarts", "restarts after kill -9"].map(|what| place.tally.of(what));
+        gauges.sample(&daemon, lives.iter().sum::<u64>() as usize).await;
+    }
+    gauges
+}
+
+/// Load, an interruption in its middle if there is one, and a drain.
+async fn window(place: &Arc<Place>, number: u64, stop: Option<bool>) -> History {
     let (town, end) = Town::open(place);
     // Everything from now on is owed to all devices.
-    for (user, device) in cast::devices() {
+    let entering = cast::devices().map(async |(user, device)| {
         let mut client = enter(&town, &user, device).await;
         assert_eq!(client.welcome["pending"], 0, "{user}/{device} had acknowledged everything");
         client.expect("caught_up").await;
         client.leave().await;
-    }
+    });
+    join_all(entering).await;
     let mut rng = fastrand::Rng::new();
     let mut devices = JoinSet::new();
     for (user, device) in cast::devices() {
@@ -132,25 +154,19 @@ async fn window(
     for passer in 0..cast::PASSERS {
         passers.spawn(Passer::new(passer, number, &town, rng.fork()).walk());
     }
-    let mut ticks = interval(length / SAMPLES);
-    ticks.tick().await;
-    for tick in 1..=SAMPLES {
-        ticks.tick().await;
-        let lives = ["orderly restarts", "restarts after kill -9"].map(|what| place.tally.of(what));
-        gauges.sample(&*place.daemon.read().await, lives.iter().sum::<u64>() as usize).await;
-        if let Some(orderly) = stop.filter(|_| tick == SAMPLES / 2) {
-            place.restart(orderly).await;
-        }
+    town.pause(WINDOW / 2).await;
+    if let Some(orderly) = stop {
+        place.restart(orderly).await;
     }
+    town.pause(WINDOW / 2).await;
     end.send_replace(true);
     join(senders).await;
     join(devices).await;
     let unsure = join(passers).await;
     let passers = unsure.into_iter().flatten().map(|user| (user, "phone"));
-    for (user, device) in cast::devices().chain(passers) {
-        drain(&town, &user, device).await;
-    }
-    town.history.assert_clean()
+    let draining = cast::devices().chain(passers).map(async |(user, device)| drain(&town, &user, device).await);
+    join_all(draining).await;
+    town.history
 }
 
 async fn drain(town: &Town, user: &str, device: &str) {

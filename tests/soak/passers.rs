@@ -15,7 +15,7 @@ const TRY_AGAIN: [&str; 2] = ["shutting_down", "unknown_outcome"];
 
 pub struct Passer {
     number: usize,
-    window: usize,
+    window: u64,
     town: Town,
     rng: fastrand::Rng,
 }
@@ -29,7 +29,7 @@ struct Errand {
 }
 
 impl Passer {
-    pub fn new(number: usize, window: usize, town: &Town, rng: fastrand::Rng) -> Self {
+    pub fn new(number: usize, window: u64, town: &Town, rng: fastrand::Rng) -> Self {
         Self { number, window, town: town.clone(), rng }
     }
 

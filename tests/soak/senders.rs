@@ -59,11 +59,11 @@ pub struct Sender {
 }
 
 impl Sender {
-    pub fn new(number: usize, window: usize, town: &Town, rng: fastrand::Rng) -> Self {
+    pub fn new(number: usize, window: u64, town: &Town, rng: fastrand::Rng) -> Self {
         let user = format!("sender-{number}");
         let (open, repeats, town) = (VecDeque::new(), Vec::new(), town.clone());
         // An id is never used again in a later window.
-        let made = window as u64 * 1_000_000;
+        let made = window * 1_000_000;
         Self { user, town, rng, open, written: 0, latest: None, repeats, made }
     }
 

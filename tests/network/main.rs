@@ -1,0 +1,23 @@
+//! The contract over bad networks: each test puts a proxy of its own between clients and the real binary, and
+//! lets it delay, split, stall, swallow or reset what passes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "in a test a broken expectation is a panic, and some of these tell what they counted"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod conversation;
+mod half_open;
+mod light;
+mod proxy;
+mod proxy_keeps_its_word;
+mod reconnects;
+mod reset_at_every_frame;
+mod slow_roads;
+mod stalled_readers;
+mod takeover_races;
