@@ -81,8 +81,8 @@ impl Settings {
 /// Gives out seqs: microseconds of the hybrid clock, strictly increasing, never above the ceiling.
 #[derive(Debug)]
 pub struct Seqs {
-    last: Seq,
-    ceiling: Seq,
+    pub(super) last: Seq,
+    pub(super) ceiling: Seq,
 }
 
 impl Seqs {
@@ -144,10 +144,10 @@ pub struct Core {
     /// Everything that was given out before this start is at or below.
     pub floor: Seq,
     pub metrics: Arc<Metrics>,
-    started_us: u64,
+    pub(super) started_us: u64,
     /// By how much the wall clock was ahead of the hybrid one when it was last known to be right.
-    usual_lead_ms: i64,
-    last_token: u64,
+    pub(super) usual_lead_ms: i64,
+    pub(super) last_token: u64,
 }
 
 impl Core {

@@ -31,12 +31,12 @@ pub enum KnownState {
 
 #[derive(Debug)]
 pub struct Dedupe {
-    seed: u64,
-    max: usize,
-    window_us: u64,
-    entries: HashMap<SendKey, Known>,
+    pub(super) seed: u64,
+    pub(super) max: usize,
+    pub(super) window_us: u64,
+    pub(super) entries: HashMap<SendKey, Known>,
     /// In order of admission; may name entries that were withdrawn since.
-    order: VecDeque<(u64, Seq, SendKey, UserId)>,
+    pub(super) order: VecDeque<(u64, Seq, SendKey, UserId)>,
 }
 
 /// An entry that had to go; its recipient's bookkeeping follows it.

@@ -14,7 +14,7 @@ use crate::codes::{CloseCode, Code};
 pub struct Line {
     pub waiting: VecDeque<Command>,
     /// When the timer calls for the next answer.
-    answers_us: Option<u64>,
+    pub(super) answers_us: Option<u64>,
 }
 
 impl Line {

@@ -13,6 +13,7 @@ pub mod core;
 mod counting;
 mod dedupe;
 mod device;
+pub mod digest;
 pub mod effect;
 mod forgetting;
 mod inbox;

@@ -20,20 +20,20 @@ use crate::ids::UserId;
 use crate::store::{CommitReport, LoadedUser, StoreError, StoreState, Written};
 
 /// A user whose record is in memory, or on its way.
-enum Slot {
+pub(super) enum Slot {
     Loading(Line),
     Here(Box<User>),
 }
 
 /// The mutable truth of one shard.
 pub struct State {
-    core: Core,
-    users: HashMap<UserId, Slot>,
+    pub(super) core: Core,
+    pub(super) users: HashMap<UserId, Slot>,
     /// Users whose records are on their way.
-    loading: usize,
-    drains: Vec<oneshot::Sender<()>>,
+    pub(super) loading: usize,
+    pub(super) drains: Vec<oneshot::Sender<()>>,
     /// When it is next worth a look whether a drain is over, hybrid microseconds.
-    drain_look_us: u64,
+    pub(super) drain_look_us: u64,
 }
 
 /// How often that is looked at.

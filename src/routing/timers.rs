@@ -26,10 +26,10 @@ type Line = BinaryHeap<Reverse<(u64, UserId)>>;
 
 #[derive(Debug, Default)]
 pub struct Timers {
-    hold: Line,
-    accept: Line,
-    linger: Line,
-    look: Line,
+    pub(super) hold: Line,
+    pub(super) accept: Line,
+    pub(super) linger: Line,
+    pub(super) look: Line,
 }
 
 impl Timers {

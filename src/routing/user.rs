@@ -18,7 +18,7 @@ use crate::planted::{Bug, planted};
 use crate::store::{LoadedUser, Op, StoreState, What, Write};
 
 /// Who is refreshed on disk this often, so that `last_seen` survives a crash, in microseconds.
-const REFRESH_US: u64 = 300_000_000;
+pub(super) const REFRESH_US: u64 = 300_000_000;
 /// Due times of devices are rounded up to this, so that they cost one entry an hour, in milliseconds.
 const DUE_STEP_MS: u64 = 3_600_000;
 
@@ -32,7 +32,7 @@ pub struct User {
     pub looking_up: bool,
     /// Until then the store may know sends to this user that memory does not, hybrid microseconds: what it
     /// knows of them is older than `queue.dedupe_window` from then on.
-    dedupe_unsure_until_us: u64,
+    pub(super) dedupe_unsure_until_us: u64,
     /// Dedupe entries of this user that exist in memory only.
     pub memory_only: usize,
     pub outgoing: Outgoing,
@@ -45,7 +45,7 @@ pub struct User {
     pub answers_us: Option<u64>,
     /// Presence remnant differs from what is on disk.
     pub record_dirty: bool,
-    refreshed_us: u64,
+    pub(super) refreshed_us: u64,
 }
 
 /// Changes on their way to the store.
@@ -53,7 +53,7 @@ pub struct User {
 pub struct Outgoing {
     pub ops: Vec<Op>,
     pub after: Vec<After>,
-    in_flight: Option<(u64, Vec<After>)>,
+    pub(super) in_flight: Option<(u64, Vec<After>)>,
 }
 
 /// What goes on once a change was committed (or failed).
