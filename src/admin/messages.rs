@@ -32,7 +32,7 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 /// The request. Unknown fields are errors: a misspelt `ttl_ms` would otherwise mean "keep it for weeks".
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Letter {
+pub(super) struct Letter {
     from: UserId,
     to: UserId,
     id: Option<MessageId>,
@@ -113,7 +113,7 @@ fn new_id() -> Result<MessageId, Problem> {
     MessageId::new(&ulid::Ulid::r#gen().to_string()).map_err(|error| Problem::internal(error.to_string()))
 }
 
-fn parse(text: &[u8]) -> Result<Letter, Problem> {
+pub(super) fn parse(text: &[u8]) -> Result<Letter, Problem> {
     // serde_json's own words name the field and the place, never the contents of the body.
     let letter: Letter = serde_json::from_slice(text).map_err(|error| Problem::bad_request(error.to_string()))?;
     if letter.ttl_ms == Some(0) {

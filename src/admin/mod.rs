@@ -25,5 +25,21 @@ mod sessions;
 mod stats;
 mod users;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Method, Response};
+
 pub use desk::{AdminDesk, Controls};
 pub use door::{AdminDoor, DoorError};
+
+/// What a request asks for, in words, or the answer to one that asks for nothing: for those who make requests up.
+#[doc(hidden)]
+pub fn asked(method: &Method, path: &str, query: Option<&str>) -> Result<String, Response<Full<Bytes>>> {
+    route::parse(method, path, query).map(|call| format!("{call:?}")).map_err(problem::Problem::into_response)
+}
+
+/// The same of the body of a `POST /v1/messages`.
+#[doc(hidden)]
+pub fn asked_to_send(body: &[u8]) -> Result<String, Response<Full<Bytes>>> {
+    messages::parse(body).map(|letter| format!("{letter:?}")).map_err(problem::Problem::into_response)
+}

@@ -37,6 +37,9 @@ use crate::message::{Message, Tally};
 use crate::planted::{Bug, planted};
 
 pub use fjall_engine::FjallEngine;
+// For those who make journals up.
+#[doc(hidden)]
+pub use mend::{MendError, mend};
 
 /// Why the store could not do it. `Display` is for people.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -1,0 +1,9 @@
+//! Fuzzes `properties::admin`.
+#![no_main]
+
+#[path = "../properties/mod.rs"]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    properties::admin::hold(data);
+});

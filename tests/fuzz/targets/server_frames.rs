@@ -1,0 +1,9 @@
+//! Fuzzes `properties::server_frames`.
+#![no_main]
+
+#[path = "../properties/mod.rs"]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    properties::server_frames::hold(data);
+});
