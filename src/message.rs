@@ -52,7 +52,16 @@ impl Tally {
     /// The tally after one more message of `weight` bytes.
     #[must_use]
     pub fn plus(self, weight: u64) -> Self {
-        Self { messages: self.messages + 1, bytes: self.bytes + weight }
+        self.with(Self { messages: 1, bytes: weight })
+    }
+
+    /// Both together. A record may claim any tally, and none of them may stop the house: at the top it stays.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            messages: self.messages.saturating_add(other.messages),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
     }
 
     /// The later of two, each count by itself.

@@ -342,10 +342,7 @@ impl Edge {
                 inner.since(Tally::default().plus(stored.message.weight())).since(damaged)
             }
             (Order::Ascending, None) => Tally::default(),
-            (Order::Descending, _) => {
-                let sum = Tally { messages: inner.messages + damaged.messages, bytes: inner.bytes + damaged.bytes };
-                sum.since(Tally::default().plus(weight))
-            }
+            (Order::Descending, _) => inner.with(damaged).since(Tally::default().plus(weight)),
         };
         Self { seq, weight, ts_ms, tally: before.plus(weight), before }
     }
