@@ -98,6 +98,13 @@ fn journal(dir: &Path) -> (PathBuf, Vec<u8>) {
     (journals.remove(0), bytes)
 }
 
+/// Puts a journal back to what it was, or to what a power cut would have left then; that it was synced further
+/// since is nobody's knowledge then.
+fn rewind(journal: &Path, bytes: impl AsRef<[u8]>) {
+    std::fs::write(journal, bytes).unwrap();
+    let _not_noted = std::fs::remove_file(journal.with_file_name("synced")).is_err();
+}
+
 #[test]
 fn a_torn_tail_costs_the_torn_batch_and_nothing_before_it() {
     let home = Home::on_disk();
@@ -111,7 +118,7 @@ fn a_torn_tail_costs_the_torn_batch_and_nothing_before_it() {
     assert!(whole.len() > before.len() && whole[..before.len()] == before);
     let torn_at = (0..12).map(|at| before.len() + at * (whole.len() - before.len()) / 12);
     for length in torn_at {
-        std::fs::write(&path, &whole[..length]).unwrap();
+        rewind(&path, &whole[..length]);
         let store = home.start();
         assert_eq!(store.inbox("bob"), [1, 2], "cut at {length} of {}", whole.len());
         assert_eq!(store.reader.totals().0, 2);
@@ -120,7 +127,7 @@ fn a_torn_tail_costs_the_torn_batch_and_nothing_before_it() {
         let store = home.start();
         assert_eq!(store.inbox("bob"), [1, 2, 21], "what is written after a torn tail is found again");
     }
-    std::fs::write(&path, &whole).unwrap();
+    rewind(&path, &whole);
     assert_eq!(home.start().inbox("bob").len(), 20);
 }
 
@@ -190,19 +197,19 @@ fn a_hole_in_the_last_batch_costs_that_batch_and_a_hole_before_it_is_refused() {
             bytes[hole.clone()].fill(0);
             bytes
         };
-        std::fs::write(&path, holed(&whole)).unwrap();
+        rewind(&path, holed(&whole));
         let refused = open(&home.store.path).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(refused.contains("sound batches behind"), "hole {at}: {refused:?}");
         assert_eq!(journal(&home.store.path).1, holed(&whole), "nothing was changed");
 
-        std::fs::write(&path, holed(&torn)).unwrap();
+        rewind(&path, holed(&torn));
         let store = home.start();
         assert_eq!(store.inbox("bob"), [1, 2], "hole {at}");
         store.store(vec![append("bob", 5)]);
         drop(store);
         assert_eq!(home.start().inbox("bob"), [1, 2, 5]);
     }
-    std::fs::write(&path, &whole).unwrap();
+    rewind(&path, &whole);
     assert_eq!(home.start().inbox("bob"), [1, 2, 3, 4]);
 }
 
@@ -246,7 +253,7 @@ fn a_torn_first_batch_is_cut_off_like_any_other() {
     let (path, whole) = journal(&home.store.path);
     let trailer = whole.windows(4).position(|bytes| bytes == b"FJL\x03").unwrap();
     for length in [1, 9, 14, trailer / 2, trailer, trailer + 3] {
-        std::fs::write(&path, &whole[..length]).unwrap();
+        rewind(&path, &whole[..length]);
         let store = home.start();
         store.store(vec![append("bob", 1)]);
         drop(store);
