@@ -13,9 +13,7 @@ const EVERY: usize = 7;
 
 #[test]
 fn worlds_with_the_same_digest_have_the_same_future() {
-    for scope in scope::all() {
-        compare(scope);
-    }
+    scope::SHORT.into_iter().for_each(|scope| compare(scope()));
 }
 
 fn compare(scope: Scope) {

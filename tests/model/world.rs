@@ -10,17 +10,17 @@ use doorstep::ids::{Seq, SessionId};
 use doorstep::presence::PresenceState;
 use doorstep::routing::command::{Attach, Command, Report, Send};
 use doorstep::routing::core::{Core, Settings};
-use doorstep::routing::digest::{pour_record, pour_tally};
-use doorstep::routing::effect::{Effect, ReadPage};
+use doorstep::routing::effect::Effect;
 use doorstep::routing::invariants;
 use doorstep::routing::session_handle::Outcome;
 use doorstep::routing::state::State;
-use doorstep::store::{Boot, CommitReport, DedupeKey, DeviceRecord, LoadedUser, StoreState, What, Written};
+use doorstep::store::{Boot, CommitReport, DeviceRecord, StoreState, What, Written};
 
-use super::books::{Books, Dev, Kept, Phase, Promise, Sent};
+use super::books::{Books, Kept, Phase, Promise, Sent};
 use super::cast::{Cast, DEVICES, SENDERS, letter, session_id, who};
 use super::disk::Disk;
 use super::mistakes::Mistake;
+use super::reads::{Ask, Read};
 use super::scope::Scope;
 use super::sights::Sight;
 
@@ -64,19 +64,6 @@ pub enum Act {
     Crash { kept: u8 },
 }
 
-/// Something that was asked of the store.
-enum Ask {
-    Load,
-    Page(Box<ReadPage>),
-    LookUp(DedupeKey),
-}
-
-/// A read under way: it sees the disk at one moment and is reported at a later one.
-struct Read {
-    ask: Ask,
-    seen: Option<Report>,
-}
-
 /// What has happened how often; the scope says how often it may.
 #[derive(Default, Hash, Clone)]
 struct Count {
@@ -91,14 +78,14 @@ struct Count {
 
 pub struct World<'a> {
     cast: &'a Cast,
-    scope: &'a Scope,
+    pub scope: &'a Scope,
     mistake: Option<Mistake>,
     pub state: State,
     pub disk: Disk,
     pub books: Books,
     now: Now,
-    reads: Vec<Read>,
-    reports: VecDeque<Command>,
+    pub reads: Vec<Read>,
+    pub reports: VecDeque<Command>,
     count: Count,
     /// What was to be seen in the last act, as bits.
     pub seen: u32,
@@ -138,7 +125,7 @@ impl<'a> World<'a> {
             let dev = &self.books.devs[n];
             let comes = count.hellos[n] < scope.hellos[n] && count.hellos.iter().sum::<u8>() < scope.hellos_together;
             acts.extend(comes.then_some(Act::Hello(n as u8)));
-            acts.extend(dev.newest().map(|_| Act::Drop(n as u8)));
+            acts.extend(dev.newest().filter(|_| scope.drops).map(|_| Act::Drop(n as u8)));
             acts.extend(dev.sessions.iter().any(|sess| sess.phase == Phase::Closed).then_some(Act::Late(n as u8)));
             acts.extend(dev.sessions.iter().any(|sess| sess.owes_ack()).then_some(Act::Ack(n as u8)));
         }
@@ -335,7 +322,7 @@ impl<'a> World<'a> {
         }))
     }
 
-    fn hello(&mut self, dev: usize) -> Kept {
+    pub fn hello(&mut self, dev: usize) -> Kept {
         self.count.hellos[dev] += 1;
         if self.books.devs[dev].newest().is_some() {
             let reading =
@@ -375,7 +362,7 @@ impl<'a> World<'a> {
         self.apply(Command::Detach { user, device, session, clean: true })
     }
 
-    fn ack(&mut self, dev: usize) -> Kept {
+    pub fn ack(&mut self, dev: usize) -> Kept {
         let owing = self.books.devs[dev].sessions.iter().position(|sess| sess.owes_ack());
         let Some(no) = owing else { return Ok(()) };
         let seq = Seq(self.books.ack(dev, no));
@@ -383,7 +370,7 @@ impl<'a> World<'a> {
         self.apply(Command::Ack { user, device, session, seq })
     }
 
-    fn commit(&mut self, count: usize, fail: bool, anyway: bool) -> Kept {
+    pub fn commit(&mut self, count: usize, fail: bool, anyway: bool) -> Kept {
         let report = self.disk.commit(count, fail, anyway, self.mistake);
         self.books.trouble |= fail;
         self.books.committed(&self.disk);
@@ -397,7 +384,7 @@ impl<'a> World<'a> {
         self.books.check_safe(&self.disk)
     }
 
-    fn hear(&mut self) -> Kept {
+    pub fn hear(&mut self) -> Kept {
         self.reports.pop_front().map_or(Ok(()), |report| self.apply(report))
     }
 
@@ -415,7 +402,7 @@ impl<'a> World<'a> {
         self.reads[read].seen = Some(seen);
     }
 
-    fn answer(&mut self, read: usize) -> Kept {
+    pub fn answer(&mut self, read: usize) -> Kept {
         if self.reads[read].seen.is_none() {
             self.look(read);
         }
@@ -438,7 +425,7 @@ impl<'a> World<'a> {
         self.pass(next_us.saturating_sub(self.now.us))
     }
 
-    fn pass(&mut self, us: u64) -> Kept {
+    pub fn pass(&mut self, us: u64) -> Kept {
         self.now.us += us;
         let (held, there) = (self.held(), self.state.users_loaded());
         self.apply(Command::Tick)?;
@@ -469,11 +456,13 @@ impl<'a> World<'a> {
     }
 
     /// A new process opens what is on disk, and raises the ceiling before it lets anybody in.
-    fn restart(&mut self) -> Kept {
+    pub fn restart(&mut self) -> Kept {
         self.disk.crash();
         self.books.crash(&self.disk)?;
         let below = self.mistake == Some(Mistake::StartBelowTheCeiling);
         let floor = if below { FLOOR } else { Boot::floor_of(None, Seq(self.disk.ceiling)).0 };
+        // The hybrid clock starts anew at the wall clock, which stands still.
+        self.now.us = START_US;
         self.books.trouble = self.scope.refuses;
         if self.mistake == Some(Mistake::NothingMayHaveBeenPushed) {
             self.disk.unclean_upto = None;
@@ -483,108 +472,6 @@ impl<'a> World<'a> {
         self.reads.clear();
         self.reports.clear();
         Ok(())
-    }
-
-    /// The disk heals, every device comes, and is honest: then everything must come to its end.
-    pub fn rest(mut self) -> Kept {
-        for _ in 0..12 {
-            self.settle()?;
-            if self.is_at_rest() {
-                break;
-            }
-            if self.disk.poisoned {
-                self.restart()?;
-            }
-            for dev in 0..DEVICES {
-                let known = self.books.devs[dev].start.is_some() || (dev == 0 && self.disk.devices.is_empty());
-                if known && self.books.devs[dev].newest().is_none() {
-                    self.hello(dev)?;
-                }
-                self.ack(dev)?;
-            }
-            self.pass(self.scope.settings.commit_delay_us)?;
-        }
-        self.settle()?;
-        self.check()?;
-        self.books.check_rest(&self.disk)
-    }
-
-    /// Everybody is there, has everything, and has said so.
-    fn is_at_rest(&self) -> bool {
-        let there = |dev: &Dev| {
-            let live = dev.sessions.iter().find(|sess| sess.phase == Phase::Live);
-            dev.start.is_none() || live.is_some_and(|sess| sess.caught_up && !sess.owes_ack())
-        };
-        let asked = self.books.devs.iter().flat_map(|dev| &dev.sessions).any(|sess| sess.phase == Phase::Asked);
-        let done = self.disk.inbox.is_empty() && !self.disk.poisoned && !self.disk.devices.is_empty() && !asked;
-        done && self.books.devs.iter().all(there) && self.state.core().unsettled.appends == 0
-    }
-
-    /// All that is under way with the store comes to its end.
-    fn settle(&mut self) -> Kept {
-        for _ in 0..100 {
-            if !self.disk.queue.is_empty() {
-                self.commit(self.disk.queue.len(), false, false)?;
-            } else if !self.reports.is_empty() {
-                self.hear()?;
-            } else if !self.reads.is_empty() {
-                self.answer(0)?;
-            } else {
-                return Ok(());
-            }
-        }
-        Err((Promise::ComesToRest, "the store is asked for ever".into()))
-    }
-}
-
-impl Read {
-    /// A page may be old when it is heard. A record and what is known of a send cannot: nothing of the user is on
-    /// its way to disk while the one is read, and nothing of that send while the other is.
-    fn looks_late(&self) -> bool {
-        self.seen.is_none() && matches!(self.ask, Ask::Page(_))
-    }
-
-    /// The order in which reads were asked for says nothing: any of them may look first.
-    fn key(&self) -> (u8, u128) {
-        match &self.ask {
-            Ask::Load => (0, 0),
-            Ask::Page(page) => (1, page.session.0),
-            Ask::LookUp(_) => (2, 0),
-        }
-    }
-
-    /// What it was asked, and what it saw: a page is told by the seqs of its messages.
-    fn pour(&self, h: &mut impl Hasher) {
-        self.key().hash(h);
-        match &self.ask {
-            Ask::Load => {}
-            Ask::Page(page) => (page.after, page.upto, page.max_messages, page.max_bytes).hash(h),
-            Ask::LookUp(key) => (&key.from, &key.id).hash(h),
-        }
-        self.seen.is_some().hash(h);
-        match &self.seen {
-            Some(Report::Page { result: Ok(page), .. }) => {
-                page.messages.iter().for_each(|stored| stored.message.seq.hash(h));
-                page.end.hash(h);
-            }
-            Some(Report::Dedupe { result: Ok(known), .. }) => known.map(|known| known.seq).hash(h),
-            Some(Report::Loaded { result: Ok(loaded), .. }) => pour_loaded(loaded, h),
-            _ => {}
-        }
-    }
-}
-
-fn pour_loaded(loaded: &LoadedUser, h: &mut impl Hasher) {
-    (loaded.has_dedupe, loaded.devices.len(), loaded.first.is_some(), loaded.last.is_some()).hash(h);
-    for device in &loaded.devices {
-        device.device.hash(h);
-        pour_record(&device.record, h);
-        device.base.is_some().hash(h);
-        device.base.iter().for_each(|base| pour_tally(*base, h));
-    }
-    for (seq, tally) in loaded.first.iter().map(|first| (first.0, first.1)).chain(loaded.last) {
-        seq.hash(h);
-        pour_tally(tally, h);
     }
 }
 
