@@ -2,17 +2,34 @@
 //! Must never judge; what cannot be sorted in is kept for the rules to complain about.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::settle::Settled;
 use super::{Event, Record, SessionInfo};
 
 /// A message as its recipient knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
+    /// Of the rest: names are hashed once, not with every look at a map.
+    digest: u64,
     pub from: Arc<str>,
     pub to: Arc<str>,
     pub id: Arc<str>,
+}
+
+impl Key {
+    pub fn new(from: Arc<str>, to: Arc<str>, id: Arc<str>) -> Self {
+        let parts = [&from, &to, &id].map(|part| xxhash_rust::xxh3::xxh3_64(part.as_bytes()));
+        let digest = parts.into_iter().fold(0_u64, |sum, part| sum.rotate_left(21) ^ part);
+        Self { digest, from, to, id }
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.digest);
+    }
 }
 
 impl std::fmt::Display for Key {
@@ -165,7 +182,7 @@ impl Facts<'_> {
                 self.answer(*session, id, to, Answer::Rejected { code: code.clone() });
             }
             Event::Delivered { session, seq, id, from, body, redelivered } => {
-                let key = Key { from: from.clone(), to: self.user_of(*session), id: id.clone() };
+                let key = Key::new(from.clone(), self.user_of(*session), id.clone());
                 self.deliver(at, *session, key, *seq, *body, *redelivered);
             }
             Event::Acked { session, seq } => self.ack(at, *session, *seq),
@@ -208,13 +225,13 @@ impl Facts<'_> {
     }
 
     fn send(&mut self, at: usize, session: usize, id: &Arc<str>, to: &Arc<str>, body: u64) {
-        let key = Key { from: self.user_of(session), to: to.clone(), id: id.clone() };
+        let key = Key::new(self.user_of(session), to.clone(), id.clone());
         self.by_key.entry(key.clone()).or_default().push(self.attempts.len());
         self.attempts.push(Attempt { at, session, key, body, answer: None });
     }
 
     fn answer(&mut self, session: usize, id: &Arc<str>, to: &Arc<str>, answer: Answer) {
-        let key = Key { from: self.user_of(session), to: to.clone(), id: id.clone() };
+        let key = Key::new(self.user_of(session), to.clone(), id.clone());
         // A repeat within a session joins the first: its answers settle whatever is open, oldest first.
         let attempts = self.by_key.get(&key).map_or(&[][..], Vec::as_slice);
         let open = attempts.iter().copied().find(|number| {

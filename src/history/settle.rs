@@ -99,10 +99,8 @@ fn key_of(event: &Event, sessions: &[SessionInfo]) -> Option<Key> {
     match event {
         Event::Sent { session, id, to, .. }
         | Event::Accepted { session, id, to, .. }
-        | Event::Rejected { session, id, to, .. } => Some(Key { from: user(session), to: to.clone(), id: id.clone() }),
-        Event::Delivered { session, id, from, .. } => {
-            Some(Key { from: from.clone(), to: user(session), id: id.clone() })
-        }
+        | Event::Rejected { session, id, to, .. } => Some(Key::new(user(session), to.clone(), id.clone())),
+        Event::Delivered { session, id, from, .. } => Some(Key::new(from.clone(), user(session), id.clone())),
         _ => None,
     }
 }

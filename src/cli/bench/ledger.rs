@@ -188,9 +188,18 @@ mod tests {
         assert!(!ledger.is_settled());
         assert!(ledger.delivered(1, 2, "hi", false).is_some());
         assert!(ledger.delivered(2, 3, "hi", false).is_some());
-        assert!(ledger.delivered(2, 3, "hi", true).is_none(), "a marked repeat is no fault");
         assert!(ledger.is_settled());
         assert_eq!(ledger.close(), Faults::default());
+    }
+
+    #[test]
+    fn a_repeat_within_a_session_is_a_step_back_even_when_it_is_marked() {
+        let mut ledger = ledger(1);
+        exchange(&mut ledger, 0);
+        assert!(ledger.delivered(0, 1, "hi", true).is_none(), "it has arrived before");
+        let faults = ledger.close();
+        let found: Vec<_> = faults.counts().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(found, [("disordered", 1)]);
     }
 
     #[test]
