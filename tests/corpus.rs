@@ -60,7 +60,7 @@ fn mutations_of_every_corpus_hold() {
         let mut accepted = 0;
         let tried = seeds.inspect(|seed| accepted += u64::from(holds(name, hold, &inputs, *seed))).count();
         println!("{name}: {accepted} of {tried} mutations accepted");
-        assert!(given.is_some() || accepted > 0 || tried < 100, "{name}: no mutation is ever accepted");
+        assert!(given.is_some() || accepted > 0 || tried < 1_000, "{name}: no mutation is ever accepted");
     }
 }
 
