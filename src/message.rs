@@ -58,10 +58,7 @@ impl Tally {
     /// Both together. A record may claim any tally, and none of them may stop the house: at the top it stays.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
-        Self {
-            messages: self.messages.saturating_add(other.messages),
-            bytes: self.bytes.saturating_add(other.bytes),
-        }
+        Self { messages: self.messages.saturating_add(other.messages), bytes: self.bytes.saturating_add(other.bytes) }
     }
 
     /// The later of two, each count by itself.
