@@ -34,12 +34,14 @@ pub use door::{AdminDoor, DoorError};
 
 /// What a request asks for, in words, or the answer to one that asks for nothing: for those who make requests up.
 #[doc(hidden)]
+#[allow(clippy::result_large_err, reason = "a whole response is what there is to look at")]
 pub fn asked(method: &Method, path: &str, query: Option<&str>) -> Result<String, Response<Full<Bytes>>> {
     route::parse(method, path, query).map(|call| format!("{call:?}")).map_err(problem::Problem::into_response)
 }
 
 /// The same of the body of a `POST /v1/messages`.
 #[doc(hidden)]
+#[allow(clippy::result_large_err, reason = "a whole response is what there is to look at")]
 pub fn asked_to_send(body: &[u8]) -> Result<String, Response<Full<Bytes>>> {
     messages::parse(body).map(|letter| format!("{letter:?}")).map_err(problem::Problem::into_response)
 }
