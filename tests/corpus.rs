@@ -1,7 +1,12 @@
 //! Goal: what the fuzz targets hold is held by every `cargo test` as well, on what they have found so far.
 //! Method: the properties of `tests/fuzz` are called with every file of their corpora, then with mutations of them
 //! drawn at random. A failing seed is printed; with `DOORSTEP_SEED=<seed>` the mutations are those of that seed alone.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test a broken expectation is a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "in a test a broken expectation is a panic"
+)]
 
 #[path = "fuzz/properties/mod.rs"]
 mod properties;
@@ -12,7 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use properties::{ALL, Verdict};
+use properties::{ALL, Hold, Verdict};
 
 /// Mutations of each corpus; fewer where the time is up first.
 const MUTATIONS: u64 = 5_000;
@@ -65,7 +70,7 @@ fn mutations_of_every_corpus_hold() {
 }
 
 /// Whether the mutation was accepted.
-fn holds(name: &str, hold: fn(&[u8]) -> Verdict, inputs: &[Vec<u8>], seed: u64) -> bool {
+fn holds(name: &str, hold: Hold, inputs: &[Vec<u8>], seed: u64) -> bool {
     let input = mutated(inputs, &mut fastrand::Rng::with_seed(seed));
     let verdict = catch_unwind(AssertUnwindSafe(|| hold(&input)));
     let Ok(verdict) = verdict else {
