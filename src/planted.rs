@@ -1,6 +1,6 @@
 //! Bugs on demand: known mistakes that tests plant, to see that they would be found.
 //!
-//! Without the feature `planted`, which only the tests of this package turn on, [`planted`] is a constant
+//! Without the feature `planted`, which only the tests of this package turn on, asking is a constant
 //! `false` and the mistakes are not in the binary. One is planted for the calling thread by
 //! `plant`, or for a whole process by `DOORSTEP_PLANT=<name>` in its environment.
 
