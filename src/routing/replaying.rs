@@ -19,10 +19,6 @@ impl User {
         let Some(reading) = device.session.as_mut().and_then(|session| session.reading.take()) else { return };
         core.metrics.pages.inc();
         let Ok(page) = result else { return self.unreadable(at, core) };
-        if self.inbox.purging && reading.after < self.inbox.purged_upto {
-            // Read again when the purge is through.
-            return self.forget_leaving();
-        }
         let position = match page.end {
             // What came meanwhile is on its way to disk, and no later page will be asked for.
             true if planted(Bug::LiveOnShortPage) => self.inbox.last,
