@@ -63,6 +63,8 @@ fn configure(settings: &mut Settings) {
         .set("queue.dedupe_window", format!("{}s", DEDUPE_WINDOW.as_secs()))
         // Full within the first minutes, so that what is seen later is not its growth.
         .set("queue.dedupe_max", 20_000)
+        // Likewise.
+        .set("store.cache_bytes", "4MiB")
         .set("queue.expiry_grace", "1s")
         .set("store.dead_letters_bytes", "1MiB")
         .set("shutdown.reconnect_spread", "1s");
