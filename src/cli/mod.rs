@@ -132,7 +132,7 @@ enum Command {
     Serve,
     /// Chat: a line each, from a terminal or a pipe
     Chat(chat::ChatArgs),
-    /// Measure a running router with pairs of users, and check that it keeps its word
+    /// Measure a running router under load, and check that it keeps its word
     Bench(bench::BenchArgs),
     /// Show levels, rates and totals of the running daemon
     Stats,
@@ -173,9 +173,9 @@ impl Command {
         let (config, socket, json) = match self {
             Self::Serve => (true, true, false),
             Self::Chat(_) | Self::Token(_) | Self::Config(Check) => (true, false, false),
-            Self::Bench(_) | Self::Config(Show) => (true, false, true),
+            Self::Config(Show) => (true, false, true),
             Self::Config(Default) => (false, false, false),
-            // The rest speak to the admin socket.
+            // The rest speak to the admin socket; a bench finds the daemon's process by it.
             _ => (true, true, true),
         };
         Uses { config, socket, json }
@@ -281,7 +281,6 @@ mod tests {
             "serve --json",
             "chat --as a --socket s",
             "chat --as a --json",
-            "bench --socket s",
             "token --user a --json",
             "config check --json",
             "config show --socket s",
@@ -293,7 +292,9 @@ mod tests {
             let flag = line.split(' ').rfind(|word| word.starts_with("--")).unwrap();
             assert_eq!(error.message, format!("this command has no use for {flag}"), "{line}");
         }
-        for line in ["serve --socket s", "bench --json", "config show --json", "queues --json --socket s --config c"] {
+        for line in
+            ["serve --socket s", "bench --json --socket s", "config show --json", "queues --json --socket s --config c"]
+        {
             let cli = Cli::try_parse_from(std::iter::once("doorstep").chain(line.split(' '))).unwrap();
             cli.global.refuse_idle_flags(&cli.command.unwrap()).unwrap();
         }
