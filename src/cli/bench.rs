@@ -9,11 +9,14 @@ mod crew;
 mod door;
 mod faults;
 mod lane;
+mod latency;
 mod ledger;
+mod mailbox;
 mod pair;
 mod plan;
 mod process;
 mod relay;
+mod replay;
 mod report;
 mod said;
 mod say;
@@ -25,7 +28,9 @@ use std::time::Duration;
 
 use super::{CliError, Global};
 use crate::config::parse_duration;
+use latency::LatencyArgs;
 use relay::RelayArgs;
+use replay::{ReplayArgs, SpillArgs};
 
 const PAIRS_MAX: i64 = 20_000;
 /// A frame of this size fits the router's default limit.
@@ -44,6 +49,12 @@ pub struct BenchArgs {
 enum Scenario {
     /// Pairs of online users exchange messages as fast as the window allows (without a scenario: this one)
     Relay(RelayArgs),
+    /// The same at a given rate: how long a message takes when there is no rush
+    Latency(LatencyArgs),
+    /// Senders write to users who are away: how many messages a second are safe on disk, and how soon
+    Spill(SpillArgs),
+    /// Those users come back: how fast they get what waited, and what live users feel of it
+    Replay(ReplayArgs),
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -64,5 +75,8 @@ fn measured_duration(text: &str) -> Result<Duration, String> {
 pub(super) async fn run(global: &Global, args: BenchArgs) -> Result<(), CliError> {
     match args.scenario.unwrap_or(Scenario::Relay(args.relay)) {
         Scenario::Relay(args) => relay::run(global, args).await,
+        Scenario::Latency(args) => latency::run(global, args).await,
+        Scenario::Spill(args) => replay::spill(global, args).await,
+        Scenario::Replay(args) => replay::replay(global, args).await,
     }
 }
