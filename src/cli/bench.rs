@@ -8,6 +8,8 @@ mod alarm;
 mod crew;
 mod door;
 mod faults;
+mod idle;
+mod keeper;
 mod lane;
 mod latency;
 mod ledger;
@@ -20,6 +22,7 @@ mod replay;
 mod report;
 mod said;
 mod say;
+mod storm;
 mod tally;
 mod wire;
 mod witness;
@@ -28,11 +31,14 @@ use std::time::Duration;
 
 use super::{CliError, Global};
 use crate::config::parse_duration;
+use idle::IdleArgs;
 use latency::LatencyArgs;
 use relay::RelayArgs;
 use replay::{ReplayArgs, SpillArgs};
+use storm::StormArgs;
 
 const PAIRS_MAX: i64 = 20_000;
+const CONNECTIONS_MAX: i64 = 100_000;
 /// A frame of this size fits the router's default limit.
 const BODY_BYTES_MAX: i64 = 64 << 10;
 
@@ -55,6 +61,10 @@ enum Scenario {
     Spill(SpillArgs),
     /// Those users come back: how fast they get what waited, and what live users feel of it
     Replay(ReplayArgs),
+    /// Users are online and say nothing: what a connection costs in memory and processor time
+    Idle(IdleArgs),
+    /// Everybody comes back at the same time, with something waiting for each
+    Storm(StormArgs),
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -78,5 +88,7 @@ pub(super) async fn run(global: &Global, args: BenchArgs) -> Result<(), CliError
         Scenario::Latency(args) => latency::run(global, args).await,
         Scenario::Spill(args) => replay::spill(global, args).await,
         Scenario::Replay(args) => replay::replay(global, args).await,
+        Scenario::Idle(args) => idle::run(global, args).await,
+        Scenario::Storm(args) => storm::run(global, args).await,
     }
 }
