@@ -16,6 +16,7 @@ mod ledger;
 mod mailbox;
 mod pair;
 mod plan;
+mod presence;
 mod process;
 mod relay;
 mod replay;
@@ -33,6 +34,7 @@ use super::{CliError, Global};
 use crate::config::parse_duration;
 use idle::IdleArgs;
 use latency::LatencyArgs;
+use presence::PresenceArgs;
 use relay::RelayArgs;
 use replay::{ReplayArgs, SpillArgs};
 use storm::StormArgs;
@@ -65,6 +67,8 @@ enum Scenario {
     Idle(IdleArgs),
     /// Everybody comes back at the same time, with something waiting for each
     Storm(StormArgs),
+    /// One user whom many watch changes state, then many come online: how soon their watchers know
+    Presence(PresenceArgs),
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -90,5 +94,6 @@ pub(super) async fn run(global: &Global, args: BenchArgs) -> Result<(), CliError
         Scenario::Replay(args) => replay::replay(global, args).await,
         Scenario::Idle(args) => idle::run(global, args).await,
         Scenario::Storm(args) => storm::run(global, args).await,
+        Scenario::Presence(args) => presence::run(global, args).await,
     }
 }

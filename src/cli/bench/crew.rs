@@ -21,6 +21,9 @@ pub(super) type Crew<T> = JoinSet<Result<T, CliError>>;
 /// What a progress line counts, and what it is called.
 pub(super) type Counted = (fn(&Tally) -> u64, &'static str);
 
+/// For those whose progress is nothing to be counted.
+pub(super) const UNCOUNTED: Counted = (|_| 0, "");
+
 /// Tells the progress until everybody is done. The first failure stops all others, and so does an interrupt: they
 /// still leave in order. A second interrupt waits for nobody.
 pub(super) async fn watch<T: 'static>(
@@ -48,7 +51,8 @@ pub(super) async fn watch<T: 'static>(
             },
             now = seconds.tick() => {
                 let (counted, plan) = { let shared = locked(shared); (count(&shared.tally), shared.plan) };
-                tell(&plan.progress(now.into_std(), &format!("{:>8} {what}/s", counted - before)));
+                let line = if what.is_empty() { String::new() } else { format!("{:>8} {what}/s", counted - before) };
+                tell(plan.progress(now.into_std(), &line).trim_end());
                 before = counted;
                 continue
             }

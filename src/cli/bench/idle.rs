@@ -8,7 +8,6 @@ use tokio::sync::watch;
 
 use super::crew::{self, Crew};
 use super::door::{self, Door, Target};
-use super::faults::Faults;
 use super::keeper;
 use super::lane::Lane;
 use super::mailbox::leave_all;
@@ -54,7 +53,7 @@ pub(super) async fn run(global: &Global, args: IdleArgs) -> Result<(), CliError>
     for lane in lanes {
         crew.spawn(keeper::keep(lane, shared.clone(), ended.clone(), |_, said| unwelcome(&said)));
     }
-    let lanes = crew::watch(crew, &shared, &mut interrupts, (|_| 0, "messages")).await?;
+    let lanes = crew::watch(crew, &shared, &mut interrupts, crew::UNCOUNTED).await?;
     let costs = costs.await.unwrap_or_default();
     leave_all(lanes).await;
     let measured = locked(&shared).plan.measured();
@@ -101,5 +100,5 @@ fn report(args: &IdleArgs, connected_in: Duration, measured: Duration, empty: &L
         "connects_per_second": connects.round(),
         "server": server,
     });
-    Report::new(lines, [figures], Faults::default())
+    Report::without_messages(lines, [figures])
 }

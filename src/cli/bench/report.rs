@@ -11,23 +11,30 @@ use crate::cli::{CliError, Global};
 pub(super) struct Report {
     lines: Vec<String>,
     figures: Map<String, Value>,
-    faults: Faults,
+    /// None where no message was sent that could have been lost.
+    faults: Option<Faults>,
 }
 
 impl Report {
     /// `parts` are objects, which become one.
     pub(super) fn new(lines: Vec<String>, parts: impl IntoIterator<Item = Value>, faults: Faults) -> Self {
+        let faults_part = json!({ "faults": faults.json() });
+        let report = Self::without_messages(lines, parts.into_iter().chain([faults_part]));
+        Self { faults: Some(faults), ..report }
+    }
+
+    pub(super) fn without_messages(lines: Vec<String>, parts: impl IntoIterator<Item = Value>) -> Self {
         let objects =
             parts.into_iter().filter_map(|part| if let Value::Object(part) = part { Some(part) } else { None });
-        let mut figures: Map<String, Value> = objects.flatten().collect();
-        figures.insert("faults".to_owned(), faults.json());
-        Self { lines, figures, faults }
+        let figures: Map<String, Value> = objects.flatten().collect();
+        Self { lines, figures, faults: None }
     }
 
     /// Prints it; with `must_be_clean` broken promises are an error.
     pub(super) fn print(self, global: &Global, must_be_clean: bool) -> Result<(), CliError> {
         print(&format!("{}\n", if global.json { self.json().to_string() } else { self.table() }))?;
-        match must_be_clean && self.faults != Faults::default() {
+        let faults = self.faults;
+        match must_be_clean && faults.is_some_and(|faults| faults != Faults::default()) {
             true => Err(CliError::new("the router broke its word; see the faults above")),
             false => Ok(()),
         }
@@ -38,7 +45,8 @@ impl Report {
     }
 
     pub(super) fn table(&self) -> String {
-        format!("{}\n\n{}", self.lines.join("\n"), self.faults.verdict())
+        let verdict = self.faults.as_ref().map(|faults| format!("\n\n{}", faults.verdict())).unwrap_or_default();
+        format!("{}{verdict}", self.lines.join("\n"))
     }
 }
 
