@@ -202,6 +202,11 @@ impl Core {
         self.unsettled.waiting_bytes -= send.weight();
     }
 
+    /// By then nothing that was admitted before this start need be recognised any more.
+    pub fn dedupe_knows_all_from_us(&self) -> u64 {
+        self.started_us + self.settings.dedupe_window_us
+    }
+
     pub fn act(&mut self, effect: Effect) {
         self.effects.push(effect);
     }

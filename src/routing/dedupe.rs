@@ -5,12 +5,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::faded::Faded;
 use crate::ids::{MessageId, Seq, UserId};
 
 /// A send's identity, folded to 128 bits with a seed of the process, so that nobody can aim at a
 /// collision with a name and an id of his own choosing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SendKey(u128);
+pub struct SendKey(pub(super) u128);
 
 /// What is known of a send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,21 +38,24 @@ pub struct Dedupe {
     pub(super) entries: HashMap<SendKey, Known>,
     /// In order of admission; may name entries that were withdrawn since.
     pub(super) order: VecDeque<(u64, Seq, SendKey, UserId)>,
+    /// Those that had to go before their time and are on disk, or may get there.
+    pub(super) faded: Faded,
 }
 
-/// An entry that had to go; its recipient's bookkeeping follows it.
+/// An entry that was known here only and had to go; its recipient's bookkeeping follows it.
 #[derive(Debug)]
 pub struct Forgotten {
     pub recipient: UserId,
     pub seq: Seq,
-    pub state: KnownState,
+    pub key: SendKey,
     /// It had to go before its time, for want of room.
     pub early: bool,
 }
 
 impl Dedupe {
     pub fn new(max: usize, window_us: u64, seed: u64) -> Self {
-        Self { seed, max, window_us, entries: HashMap::new(), order: VecDeque::new() }
+        let faded = Faded::new(max, window_us);
+        Self { seed, max, window_us, entries: HashMap::new(), order: VecDeque::new(), faded }
     }
 
     pub fn key(&self, recipient: &UserId, from: &UserId, id: &MessageId) -> SendKey {
@@ -65,6 +69,16 @@ impl Dedupe {
 
     pub fn look(&self, key: SendKey) -> Option<Known> {
         self.entries.get(&key).copied()
+    }
+
+    /// Whether the store may know a send that is not known here, of those that were admitted here.
+    pub fn may_be_stored(&self, key: SendKey) -> bool {
+        self.faded.may_have(key)
+    }
+
+    /// The store may know this one, which is known here no longer.
+    pub fn fades(&mut self, key: SendKey, now_us: u64) {
+        self.faded.note(key, now_us);
     }
 
     pub fn len(&self) -> usize {
@@ -84,7 +98,8 @@ impl Dedupe {
         known.map(|known| known.state = state).is_some()
     }
 
-    /// Takes out what is too old or too much, one at a time; call until None.
+    /// Takes out what is too old or too much, and tells of those that nobody else knows, one at a time; call until
+    /// None.
     pub fn forget(&mut self, now_us: u64) -> Option<Forgotten> {
         loop {
             let (until, seq, key, _) = self.order.front()?;
@@ -103,7 +118,12 @@ impl Dedupe {
                 }
                 Some(known) => {
                     self.entries.remove(&key);
-                    return Some(Forgotten { recipient, seq, state: known.state, early });
+                    match known.state {
+                        KnownState::HandedOver => return Some(Forgotten { recipient, seq, key, early }),
+                        // One that has had its time need not be known any more.
+                        _ if early => self.fades(key, now_us),
+                        _ => {}
+                    }
                 }
                 None => {}
             }

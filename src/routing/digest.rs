@@ -121,12 +121,15 @@ fn pour_core(core: &Core, times: Times, h: &mut impl Hasher) {
 
 /// In the order of admission, which names every entry that has not been withdrawn.
 fn pour_dedupe(dedupe: &Dedupe, times: Times, h: &mut impl Hasher) {
-    let Dedupe { seed: _, max: _, window_us: _, entries, order } = dedupe;
+    let Dedupe { seed: _, max: _, window_us, entries, order, faded } = dedupe;
     (entries.len(), order.len()).hash(h);
     for (until_us, seq, key, user) in order {
         (times.until(*until_us), seq, key, user).hash(h);
         let known = entries.get(key).map(|Known { seq, digest, state }| (seq, digest, discriminant(state)));
         known.hash(h);
+    }
+    if faded.filters.iter().any(|filter| !filter.is_empty()) {
+        (&faded.filters, times.until(faded.since_us + window_us)).hash(h);
     }
 }
 

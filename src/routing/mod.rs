@@ -15,6 +15,7 @@ mod dedupe;
 mod device;
 pub mod digest;
 pub mod effect;
+mod faded;
 mod forgetting;
 mod inbox;
 pub mod invariants;

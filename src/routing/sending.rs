@@ -69,7 +69,7 @@ impl User {
                 let known = Known { seq: record.seq, digest: record.digest, state: KnownState::Stored };
                 self.repeat(&send, known, digest, core);
             }
-            (None, None) if !self.dedupe_is_complete(core) => {
+            (None, None) if !self.dedupe_is_complete(key, core) => {
                 if !core.takes_waiting(&send) {
                     return refuse_busy(&send, core);
                 }
@@ -313,9 +313,6 @@ impl User {
             // on disk as well, so it does not have to be kept in memory.
             if core.dedupe.settle(entry.key, seq, KnownState::Stored) {
                 self.memory_only = self.memory_only.saturating_sub(1);
-            } else {
-                // Forgotten in memory meanwhile: from now on only the disk knows it.
-                self.dedupe_is_incomplete(core);
             }
             self.inbox.removals.push((seq, entry.message.weight()));
             self.inbox.front = self.inbox.front.max(seq);

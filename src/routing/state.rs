@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 
 use super::command::{Command, NotDone, Report, Send};
 use super::core::{Core, LOADS_MAX};
-use super::dedupe::KnownState;
 use super::effect::Effect;
 use super::line::{Line, turn_away};
 use super::session_handle::Closing;
@@ -201,18 +200,10 @@ impl State {
     fn forget_old_sends(&mut self) {
         while let Some(forgotten) = self.core.dedupe.forget(self.core.now.us) {
             let Some(Slot::Here(user)) = self.users.get_mut(&forgotten.recipient) else { continue };
-            match forgotten.state {
-                // One that has had its time need not be known any more.
-                KnownState::Stored if !forgotten.early => {}
-                KnownState::Stored => user.dedupe_is_incomplete(&self.core),
-                KnownState::HandedOver => {
-                    user.memory_only = user.memory_only.saturating_sub(1);
-                    // The writer may get it to disk all the same, and the store remembers it then.
-                    if forgotten.early && user.inbox.entry_mut(forgotten.seq).is_some() {
-                        user.dedupe_is_incomplete(&self.core);
-                    }
-                }
-                KnownState::Pending => {}
+            user.memory_only = user.memory_only.saturating_sub(1);
+            // The writer may get it to disk all the same, and the store remembers it then.
+            if forgotten.early && user.inbox.entry_mut(forgotten.seq).is_some() {
+                self.core.dedupe.fades(forgotten.key, self.core.now.us);
             }
         }
     }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::command::{Command, Report, Send};
 use super::core::Core;
+use super::dedupe::SendKey;
 use super::device::Device;
 use super::effect::Effect;
 use super::inbox::Inbox;
@@ -30,8 +31,8 @@ pub struct User {
     pub looked_up: VecDeque<Send>,
     /// The store has been asked about one of them; one question at a time.
     pub looking_up: bool,
-    /// Until then the store may know sends to this user that memory does not, hybrid microseconds: what it
-    /// knows of them is older than `queue.dedupe_window` from then on.
+    /// Until then the store may know sends to this user that were admitted before the router started, hybrid
+    /// microseconds: they are older than `queue.dedupe_window` from then on.
     pub(super) dedupe_unsure_until_us: u64,
     /// Dedupe entries of this user that exist in memory only.
     pub memory_only: usize,
@@ -79,7 +80,8 @@ impl User {
             presence: Presence::load(&record),
             looked_up: VecDeque::new(),
             looking_up: false,
-            dedupe_unsure_until_us: if loaded.has_dedupe { core.now.us + core.settings.dedupe_window_us } else { 0 },
+            // What was admitted since the start is known in memory, or has faded there.
+            dedupe_unsure_until_us: if loaded.has_dedupe { core.dedupe_knows_all_from_us() } else { 0 },
             memory_only: 0,
             outgoing: Outgoing::default(),
             sweep: None,
@@ -93,14 +95,10 @@ impl User {
     }
 
     /// Whether a send that memory does not know is new, without a look at the store.
-    pub fn dedupe_is_complete(&self, core: &Core) -> bool {
+    pub fn dedupe_is_complete(&self, key: SendKey, core: &Core) -> bool {
+        let is_complete = core.now.us >= self.dedupe_unsure_until_us && !core.dedupe.may_be_stored(key);
         // Planted: what only the disk knows is routed a second time.
-        core.now.us >= self.dedupe_unsure_until_us || planted(Bug::DedupeInMemory)
-    }
-
-    /// Memory has let go of something that the store still knows and has to be asked for.
-    pub fn dedupe_is_incomplete(&mut self, core: &Core) {
-        self.dedupe_unsure_until_us = core.now.us + core.settings.dedupe_window_us;
+        is_complete || planted(Bug::DedupeInMemory)
     }
 
     /// Applies one command meant for this user.
