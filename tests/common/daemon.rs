@@ -21,9 +21,13 @@ use tokio::process::{ChildStdin, ChildStdout};
 use super::history::History;
 use super::wait;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_doorstep");
 /// How much of the daemon's log a failing test shows.
 const SHOWN_LOG_BYTES: usize = 16 * 1024;
+
+/// The program that was built along with the tests, or the one that `DOORSTEP_BIN` names: the same one, built otherwise.
+fn binary() -> PathBuf {
+    std::env::var_os("DOORSTEP_BIN").map_or_else(|| env!("CARGO_BIN_EXE_doorstep").into(), PathBuf::from)
+}
 
 /// What the daemon's configuration file says beyond the defaults.
 #[derive(Debug, Clone, Default)]
@@ -263,7 +267,7 @@ impl Daemon {
 
     /// The same command, still running.
     pub fn start_command(&self, args: &[&str]) -> tokio::process::Child {
-        tokio::process::Command::new(BINARY)
+        tokio::process::Command::new(binary())
             .args(args)
             .arg("--config")
             .arg(self.config_file())
@@ -292,7 +296,7 @@ impl Daemon {
     fn spawn(&mut self) {
         fs::write(self.config_file(), toml::to_string(&self.settings.0).unwrap()).unwrap();
         let at = |name: &str| self.dir.path().join(name);
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(binary());
         command.arg("serve").arg("--config").arg(self.config_file()).current_dir(self.dir.path());
         // Files instead of pipes: they never fill up, need no reader and outlive the process.
         command.stdin(Stdio::null()).stdout(File::create(at("stdout")).unwrap());
