@@ -55,6 +55,7 @@ struct Desk {
     now: Now,
     names: Vec<UserId>,
     session: Arc<Quiet>,
+    body: String,
     effects: Vec<Effect>,
     pushed: Seq,
     delivered: u64,
@@ -77,6 +78,7 @@ impl Desk {
             now,
             names: (0..USERS).map(|n| UserId::new(&format!("user-{n}")).unwrap()).collect(),
             session: Arc::new(Quiet(SessionId(0))),
+            body: body(),
             effects: Vec::new(),
             pushed: Seq::ZERO,
             delivered: 0,
@@ -109,7 +111,7 @@ impl Desk {
             from: self.user(n + 1),
             to: self.user(n),
             id: MessageId::new(&format!("message-{n:016}")).unwrap(),
-            body: Bytes::copy_from_slice(body().as_bytes()),
+            body: Bytes::copy_from_slice(self.body.as_bytes()),
             ts_ms: self.now.wall_ms,
             ttl_ms: 1 << 32,
             retry: false,
@@ -138,6 +140,7 @@ impl Desk {
                         self.delivered += 1;
                     }
                     Effect::Answer(..) => self.answered += 1,
+                    Effect::LookUp(key) => next = Some(Command::Report(Report::Dedupe { key, result: Ok(None) })),
                     Effect::Write(write) => written.push(match write.what {
                         What::Append { message, .. } => {
                             Written::Append { user: write.user, seq: message.seq, stored: true }

@@ -53,8 +53,7 @@ pub fn client_frame(text: &str) -> Result<ClientFrame<'_>, FrameError> {
 /// serde_json skips raw values without a depth limit, so whoever lets a raw body in has to ask here. Nearly every frame is
 /// cleared by the count of brackets alone, which is cheap; only a suspect is walked.
 pub fn nests_deeper_than(text: &str, max: usize) -> bool {
-    let opening = |byte: &u8| matches!(byte, b'[' | b'{');
-    text.as_bytes().iter().filter(|byte| opening(byte)).count() > max && depth(text) > max
+    memchr::memchr2_iter(b'[', b'{', text.as_bytes()).nth(max).is_some() && depth(text) > max
 }
 
 /// Every field that some client frame has, as it stands in the text.
