@@ -107,6 +107,7 @@ pub enum Heard {
 }
 
 /// One connection; after [`TestClient::open`] one session.
+#[must_use = "what is dropped is gone from the daemon only some time later: `leave` it, or `drop` it by name"]
 pub struct TestClient {
     pub speaker: Speaker,
     pub listener: Listener,

@@ -78,7 +78,7 @@ async fn a_repeat_of_a_pending_message_joins_it() {
     let history = History::new();
     let inside = Inside::start_on(MemoryEngine::new(), |_| ()).await;
     let options = |user, device| Options::of(user, device).record(&history);
-    inside.connect(&options("bob", "phone")).await;
+    inside.connect(&options("bob", "phone")).await.leave().await;
     let (mut chat, mut web) =
         (inside.connect(&options("alice", "chat")).await, inside.connect(&options("alice", "web")).await);
     chat.expect("caught_up").await;

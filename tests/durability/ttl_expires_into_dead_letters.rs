@@ -115,7 +115,7 @@ async fn a_device_that_came_later_does_not_count_as_having_had_it() {
     // It begins behind the message, which it was never meant to have.
     register(&daemon, &history, "bob", "laptop").await;
     time_passes().await;
-    enter(&daemon, &history, "bob", "phone").await;
+    enter(&daemon, &history, "bob", "phone").await.leave().await;
     let letters = async || (!dead_letters(&daemon).await.is_empty()).then_some(());
     wait::until("the dead letter of what nobody had", letters).await;
     daemon.record_dead_letters(&history).await;
@@ -142,7 +142,7 @@ async fn once_a_device_has_had_it_its_expiry_is_only_counted() {
         devices.iter().any(|device| device["cursor"] == seq).then_some(())
     })
     .await;
-    enter(&daemon, &history, "bob", "laptop").await;
+    enter(&daemon, &history, "bob", "laptop").await.leave().await;
     wait::until("the inbox to be empty", async || (waiting(&daemon, "bob").await == 0).then_some(())).await;
     assert_eq!(metric(&daemon, "doorstep_expired_total").await, 1);
     assert_eq!(dead_letters(&daemon).await.len(), 0);

@@ -20,7 +20,7 @@ async fn every_send_is_answered_in_time_and_arrives_once() {
     })
     .await;
     let options = |user, device| Options::of(user, device).record(&history);
-    inside.connect(&options("bob", "phone")).await;
+    inside.connect(&options("bob", "phone")).await.leave().await;
     let mut alice = inside.connect(&options("alice", "chat")).await;
     alice.expect("caught_up").await;
 

@@ -98,7 +98,7 @@ async fn a_connection_too_many_of_one_user_is_closed_with_4429_and_a_time_to_wai
     let mallory = get(&siege.daemon, "/v1/users/mallory").await;
     assert_eq!(mallory["devices"].as_array().unwrap().len(), 3, "no device was registered in vain: {mallory}");
     // It is this user's limit and nobody else's, and a place that is given back is free.
-    enter(&siege, "bob", "phone").await;
+    enter(&siege, "bob", "phone").await.leave().await;
     sessions.pop().unwrap().leave().await;
     let again = wait::until("a place", async || attempt(&siege, "mallory", "device-0x").await.ok()).await;
     assert_eq!(again.welcome["registered"], true);

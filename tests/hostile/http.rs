@@ -100,7 +100,7 @@ async fn pages_from_elsewhere_are_refused_with_403() {
         assert!(matches!(refused, Some(Refused::Upgrade(403))), "{origin}: {refused:?}");
     }
     for origin in ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:8443"] {
-        TestClient::open(&siege.daemon, with_origin(origin)).await;
+        TestClient::open(&siege.daemon, with_origin(origin)).await.leave().await;
     }
     siege.end().await;
 }
@@ -125,9 +125,9 @@ async fn only_the_origins_on_the_list_are_let_in() {
         let refused = TestClient::attempt(&siege.daemon.url(), &with_origin(origin)).await.err();
         assert!(matches!(refused, Some(Refused::Upgrade(403))), "{origin}: {refused:?}");
     }
-    TestClient::open(&siege.daemon, with_origin("https://app.example")).await;
+    TestClient::open(&siege.daemon, with_origin("https://app.example")).await.leave().await;
     // What is no browser sends no origin.
-    TestClient::connect(&siege.daemon, "mallory", "phone").await;
+    TestClient::connect(&siege.daemon, "mallory", "phone").await.leave().await;
     siege.end().await;
 }
 
@@ -139,6 +139,6 @@ async fn a_subprotocol_is_ours_or_none() {
         let refused = TestClient::attempt(&siege.daemon.url(), &offer(other)).await.err();
         assert!(matches!(refused, Some(Refused::Upgrade(400))), "{other}: {refused:?}");
     }
-    TestClient::open(&siege.daemon, offer("mqtt, doorstep.v1")).await;
+    TestClient::open(&siege.daemon, offer("mqtt, doorstep.v1")).await.leave().await;
     siege.end().await;
 }
