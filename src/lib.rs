@@ -56,6 +56,7 @@ pub mod gateway;
 pub mod history;
 pub mod ids;
 pub mod limits;
+pub mod maps;
 pub mod message;
 pub mod metrics;
 pub mod planted;

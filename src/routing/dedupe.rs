@@ -3,7 +3,10 @@
 //! Entries of stored messages are a cache of what is on disk; entries of messages that were handed
 //! over exist here only, and are gone after a restart (clients mark their repeats for that case).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::faded::Faded;
 use crate::ids::{MessageId, Seq, UserId};
@@ -12,6 +15,13 @@ use crate::ids::{MessageId, Seq, UserId};
 /// collision with a name and an id of his own choosing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SendKey(pub(super) u128);
+
+impl SendKey {
+    /// All of it is a hash; half of it is as good.
+    fn hash(self) -> u64 {
+        self.0 as u64
+    }
+}
 
 /// What is known of a send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,11 +45,26 @@ pub struct Dedupe {
     pub(super) seed: u64,
     pub(super) max: usize,
     pub(super) window_us: u64,
-    pub(super) entries: HashMap<SendKey, Known>,
-    /// In order of admission; may name entries that were withdrawn since.
-    pub(super) order: VecDeque<(u64, Seq, SendKey, UserId)>,
+    /// In order of admission, so that what is written and what is forgotten lies side by side.
+    pub(super) order: VecDeque<Admitted>,
+    /// Place in `order` of the last one admitted with a key. Four bytes each: it is looked into at random, and small
+    /// enough to stay near.
+    pub(super) places: HashTable<Place>,
+    /// The place that comes first in `order`.
+    pub(super) first: Place,
     /// Those that had to go before their time and are on disk, or may get there.
     pub(super) faded: Faded,
+}
+
+/// Counts on from one to the next, round and round; far fewer than 2^32 are remembered at a time.
+type Place = u32;
+
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub key: SendKey,
+    pub known: Known,
+    pub recipient: UserId,
+    pub until_us: u64,
 }
 
 /// An entry that was known here only and had to go; its recipient's bookkeeping follows it.
@@ -55,7 +80,7 @@ pub struct Forgotten {
 impl Dedupe {
     pub fn new(max: usize, window_us: u64, seed: u64) -> Self {
         let faded = Faded::new(max, window_us);
-        Self { seed, max, window_us, entries: HashMap::new(), order: VecDeque::new(), faded }
+        Self { seed, max, window_us, order: VecDeque::new(), places: HashTable::new(), first: 0, faded }
     }
 
     pub fn key(&self, recipient: &UserId, from: &UserId, id: &MessageId) -> SendKey {
@@ -68,7 +93,8 @@ impl Dedupe {
     }
 
     pub fn look(&self, key: SendKey) -> Option<Known> {
-        self.entries.get(&key).copied()
+        let place = self.places.find(key.hash(), |place| self.is_at(*place, key))?;
+        self.at(*place).map(|admitted| admitted.known)
     }
 
     /// Whether the store may know a send that is not known here, of those that were admitted here.
@@ -82,51 +108,82 @@ impl Dedupe {
     }
 
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.places.len()
     }
 
     /// Remembers a send that was just routed.
     pub fn admit(&mut self, key: SendKey, recipient: &UserId, seq: Seq, digest: u64, now_us: u64) {
-        self.entries.insert(key, Known { seq, digest, state: KnownState::Pending });
-        self.order.push_back((now_us + self.window_us, seq, key, recipient.clone()));
+        let known = Known { seq, digest, state: KnownState::Pending };
+        self.remember(Admitted { key, known, recipient: recipient.clone(), until_us: now_us + self.window_us });
     }
 
     /// Notes what became of the message `seq`. False when it is not remembered any more; the key may
     /// by then belong to a later message with the same id.
     pub fn settle(&mut self, key: SendKey, seq: Seq, state: KnownState) -> bool {
-        let known = self.entries.get_mut(&key).filter(|known| known.seq == seq);
-        known.map(|known| known.state = state).is_some()
+        let place = self.places.find(key.hash(), |place| self.is_at(*place, key)).copied();
+        let known = place.and_then(|place| self.order.get_mut(self.behind_first(place)));
+        known.filter(|known| known.known.seq == seq).map(|known| known.known.state = state).is_some()
     }
 
     /// Takes out what is too old or too much, and tells of those that nobody else knows, one at a time; call until
     /// None.
     pub fn forget(&mut self, now_us: u64) -> Option<Forgotten> {
         loop {
-            let (until, seq, key, _) = self.order.front()?;
-            if *until > now_us && self.order.len() <= self.max {
+            let is_early = self.order.front()?.until_us > now_us;
+            if is_early && self.order.len() <= self.max {
                 return None;
             }
-            let (seq, key, early) = (*seq, *key, *until > now_us);
+            let place = self.first;
+            let mut admitted = self.order.pop_front()?;
+            self.first = self.first.wrapping_add(1);
             // A pending one may not be forgotten: a repeat of it would be a second message. It moves
             // to the end of the line; pending ones are bounded by themselves.
-            let known = self.entries.get(&key).copied().filter(|known| known.seq == seq);
-            let (_, _, _, recipient) = self.order.pop_front()?;
-            match known {
-                Some(known) if known.state == KnownState::Pending => {
-                    self.order.push_back((now_us + self.window_us, seq, key, recipient));
+            let is_last = self.withdraw(admitted.key, place);
+            let Admitted { key, known, .. } = admitted;
+            match known.state {
+                _ if !is_last => {}
+                KnownState::Pending => {
+                    admitted.until_us = now_us + self.window_us;
+                    self.remember(admitted);
                     return None;
                 }
-                Some(known) => {
-                    self.entries.remove(&key);
-                    match known.state {
-                        KnownState::HandedOver => return Some(Forgotten { recipient, seq, key, early }),
-                        // One that has had its time need not be known any more.
-                        _ if early => self.fades(key, now_us),
-                        _ => {}
-                    }
+                KnownState::HandedOver => {
+                    let Admitted { recipient, .. } = admitted;
+                    return Some(Forgotten { recipient, seq: known.seq, key, early: is_early });
                 }
-                None => {}
+                // One that has had its time need not be known any more.
+                KnownState::Stored if is_early => self.fades(key, now_us),
+                KnownState::Stored => {}
             }
         }
+    }
+
+    fn remember(&mut self, admitted: Admitted) {
+        let place = self.first.wrapping_add(self.order.len() as Place);
+        let (order, first, key) = (&self.order, self.first, admitted.key);
+        let key_at = |place: &Place| order.get(place.wrapping_sub(first) as usize).map(|admitted| admitted.key);
+        let hash_at = |place: &Place| key_at(place).map_or(0, SendKey::hash);
+        match self.places.entry(key.hash(), |place| key_at(place) == Some(key), hash_at) {
+            Entry::Occupied(mut entry) => *entry.get_mut() = place,
+            Entry::Vacant(entry) => drop(entry.insert(place)),
+        }
+        self.order.push_back(admitted);
+    }
+
+    /// False when the key was admitted again since.
+    fn withdraw(&mut self, key: SendKey, place: Place) -> bool {
+        self.places.find_entry(key.hash(), |at| *at == place).map(|entry| entry.remove()).is_ok()
+    }
+
+    fn behind_first(&self, place: Place) -> usize {
+        place.wrapping_sub(self.first) as usize
+    }
+
+    fn at(&self, place: Place) -> Option<&Admitted> {
+        self.order.get(self.behind_first(place))
+    }
+
+    fn is_at(&self, place: Place, key: SendKey) -> bool {
+        self.at(place).is_some_and(|admitted| admitted.key == key)
     }
 }

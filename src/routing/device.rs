@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::command::Attach;
 use super::session_handle::Session;
 use crate::ids::{DeviceId, Seq, SessionId};
@@ -108,9 +110,9 @@ impl Attached {
     }
 
     /// What an ack up to `seq` covers.
-    pub fn acked(&mut self, seq: Seq) -> Vec<InFlight> {
+    pub fn acked(&mut self, seq: Seq) -> SmallVec<[InFlight; 4]> {
         let count = self.in_flight.partition_point(|flight| flight.message.seq <= seq);
-        let covered: Vec<_> = self.in_flight.drain(..count).collect();
+        let covered: SmallVec<[_; 4]> = self.in_flight.drain(..count).collect();
         self.in_flight_bytes -= covered.iter().map(|flight| flight.message.weight()).sum::<u64>();
         covered
     }

@@ -11,7 +11,7 @@ use std::mem::discriminant;
 
 use super::command::{Attach, Command, Report, Send};
 use super::core::{Core, Seqs, Unsettled};
-use super::dedupe::{Dedupe, Known};
+use super::dedupe::{Admitted, Dedupe, Known};
 use super::device::{Attached, Device, InFlight, Reading};
 use super::inbox::{Entry, Inbox};
 use super::line::Line;
@@ -19,7 +19,7 @@ use super::state::{Slot, State};
 use super::timers::Timers;
 use super::user::{After, Outgoing, REFRESH_US, User};
 use crate::message::{Message, Tally};
-use crate::store::{DeviceRecord, Op, Page, StoreError, Stored, What, Write};
+use crate::store::{DeviceRecord, Op, Page, StoreError, Stored, Ticket, What, Write};
 
 type Poured = Result<(), &'static str>;
 
@@ -119,14 +119,12 @@ fn pour_core(core: &Core, times: Times, h: &mut impl Hasher) {
     }
 }
 
-/// In the order of admission, which names every entry that has not been withdrawn.
+/// In the order of admission.
 fn pour_dedupe(dedupe: &Dedupe, times: Times, h: &mut impl Hasher) {
-    let Dedupe { seed: _, max: _, window_us, entries, order, faded } = dedupe;
-    (entries.len(), order.len()).hash(h);
-    for (until_us, seq, key, user) in order {
-        (times.until(*until_us), seq, key, user).hash(h);
-        let known = entries.get(key).map(|Known { seq, digest, state }| (seq, digest, discriminant(state)));
-        known.hash(h);
+    let Dedupe { seed: _, max: _, window_us, order, places: _, first: _, faded } = dedupe;
+    (dedupe.len(), order.len()).hash(h);
+    for Admitted { key, known: Known { seq, digest, state }, recipient, until_us } in order {
+        (times.until(*until_us), seq, digest, discriminant(state), key, recipient).hash(h);
     }
     if faded.filters.iter().any(|filter| !filter.is_empty()) {
         (&faded.filters, times.until(faded.since_us + window_us)).hash(h);
@@ -259,7 +257,6 @@ fn pour_entry(entry: &Entry, times: Times, h: &mut impl Hasher) {
         tally,
         digest,
         key: _,
-        ticket,
         submitted,
         failed,
         done,
@@ -269,7 +266,7 @@ fn pour_entry(entry: &Entry, times: Times, h: &mut impl Hasher) {
     } = entry;
     pour_message(message, h);
     pour_tally(*tally, h);
-    (digest, ticket.is_cancelled(), submitted, failed, done).hash(h);
+    (digest, submitted.as_ref().map(Ticket::is_cancelled), failed, done).hash(h);
     (times.until(*hold_until_us), times.until(*answer_until_us), waiters.len()).hash(h);
 }
 

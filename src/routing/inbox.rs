@@ -29,9 +29,8 @@ pub struct Entry {
     pub tally: Tally,
     pub digest: u64,
     pub key: SendKey,
-    pub ticket: Ticket,
-    /// Given to the store's writer; always a prefix of the pending entries.
-    pub submitted: bool,
+    /// The hold on it in the store's writer, once it was given there: always a prefix of the pending entries.
+    pub submitted: Option<Ticket>,
     /// Its commit failed: it lives in memory only, until handed over or the daemon ends.
     pub failed: bool,
     /// Handed over. It stays until the writer has said whether it was written all the same.
@@ -159,18 +158,14 @@ impl Inbox {
 
     /// Gives every pending append up to and including `upto` to the writer, in order and without a gap.
     pub fn submit(&mut self, user: &UserId, upto: Seq, core: &mut Core) {
-        let from = self.pending.partition_point(|entry| entry.submitted);
+        let from = self.pending.partition_point(|entry| entry.submitted.is_some());
         for entry in self.pending.iter_mut().skip(from).take_while(|entry| entry.message.seq <= upto) {
-            entry.submitted = true;
+            let ticket = entry.submitted.insert(Ticket::default()).clone();
             if entry.done {
-                entry.ticket.cancel();
+                ticket.cancel();
             }
-            let what = What::Append {
-                message: entry.message.clone(),
-                tally: entry.tally,
-                digest: entry.digest,
-                ticket: entry.ticket.clone(),
-            };
+            let (message, tally, digest) = (entry.message.clone(), entry.tally, entry.digest);
+            let what = What::Append { message, tally, digest, ticket };
             core.act(Effect::Write(Write { user: user.clone(), what }));
             if planted(Bug::AckBeforeSync) {
                 // The writer has it and nothing is synced: a crash takes what was accepted.
@@ -199,8 +194,8 @@ impl Inbox {
             answer_all(waiting, user, &entry.message, Outcome::Accepted { seq, stored: false }, core);
             // A pending entry is never forgotten, so it is there.
             let _known = core.dedupe.settle(entry.key, seq, KnownState::HandedOver);
-            if entry.submitted {
-                core.act(Effect::Cancel(entry.ticket.clone()));
+            if let Some(ticket) = &entry.submitted {
+                core.act(Effect::Cancel(ticket.clone()));
             }
         }
         self.trim(core);
@@ -209,10 +204,10 @@ impl Inbox {
 
     /// Lets go of pending entries of which nothing more is to be heard.
     pub fn trim(&mut self, core: &mut Core) {
-        while self.pending.front().is_some_and(|entry| entry.done && (!entry.submitted || entry.failed)) {
+        while self.pending.front().is_some_and(|entry| entry.done && (entry.submitted.is_none() || entry.failed)) {
             if let Some(entry) = self.pending.pop_front() {
                 released(&entry, core);
-                if !entry.submitted {
+                if entry.submitted.is_none() {
                     core.metrics.elided.inc();
                 }
             }

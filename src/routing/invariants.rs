@@ -44,7 +44,7 @@ fn pending_is_in_order(user: &User) -> Result<(), String> {
 }
 
 fn submitted_is_a_prefix(user: &User) -> Result<(), String> {
-    let flags = user.inbox.pending.iter().map(|entry| entry.submitted);
+    let flags = user.inbox.pending.iter().map(|entry| entry.submitted.is_some());
     ensure(flags.is_sorted_by(|a, b| a >= b), "what was given to the writer is a prefix of pending", String::new)
 }
 
@@ -61,7 +61,7 @@ fn handed_over_is_answered(user: &User) -> Result<(), String> {
 
 fn what_is_held_was_pushed_everywhere(user: &User) -> Result<(), String> {
     let devices = || user.inbox.devices.iter().filter(|device| !device.leaving);
-    let missed = user.inbox.pending.iter().filter(|entry| !entry.submitted && !entry.done).find(|entry| {
+    let missed = user.inbox.pending.iter().filter(|entry| entry.submitted.is_none() && !entry.done).find(|entry| {
         let pushed = |d: &Device| d.session.as_ref().is_some_and(|s| s.position >= entry.message.seq);
         devices().count() == 0 || !devices().all(pushed)
     });

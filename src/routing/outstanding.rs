@@ -6,14 +6,13 @@
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
-
 use crate::ids::UserId;
+use crate::maps::SharedUserMap;
 
 /// A clone is another handle on the same counters.
 #[derive(Debug, Clone)]
 pub struct Outstanding {
-    counts: Arc<DashMap<UserId, u64>>,
+    counts: Arc<SharedUserMap<u64>>,
     max: u64,
 }
 

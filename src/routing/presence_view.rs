@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
-
 use crate::ids::UserId;
+use crate::maps::SharedUserMap;
 use crate::presence::PresenceInfo;
 
 /// Users that are visibly online, as watchers see them. A clone is another handle on the same map.
 #[derive(Debug, Clone, Default)]
-pub struct PresenceView(Arc<DashMap<UserId, PresenceInfo>>);
+pub struct PresenceView(Arc<SharedUserMap<PresenceInfo>>);
 
 impl PresenceView {
     /// Owners only.

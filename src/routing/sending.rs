@@ -16,7 +16,7 @@ use super::user::User;
 use crate::codes::Code;
 use crate::ids::{Seq, SessionId};
 use crate::message::Message;
-use crate::store::{DeadReason, DedupeKey, DedupeRecord, StoreError, StoreState, Ticket};
+use crate::store::{DeadReason, DedupeKey, DedupeRecord, StoreError, StoreState};
 
 /// A refusal: certainly not taken.
 pub fn refuse(send: &Send, code: Code, reason: &'static str, retry_after_ms: Option<u64>, core: &mut Core) {
@@ -165,8 +165,7 @@ impl User {
             message,
             digest,
             key,
-            ticket: Ticket::default(),
-            submitted: false,
+            submitted: None,
             failed: false,
             done: false,
             hold_until_us: core.now.us + core.settings.commit_delay_us,
@@ -230,7 +229,7 @@ impl User {
     /// What was held long enough goes to disk.
     pub fn hold_over(&mut self, core: &mut Core) {
         self.hold_timer = false;
-        let held = || self.inbox.pending.iter().filter(|entry| !entry.submitted && !entry.done);
+        let held = || self.inbox.pending.iter().filter(|entry| entry.submitted.is_none() && !entry.done);
         let due = held().take_while(|entry| entry.hold_until_us <= core.now.us).last().map(|entry| entry.message.seq);
         let next_us = held().map(|entry| entry.hold_until_us).find(|until| *until > core.now.us);
         if let Some(seq) = due {

@@ -3,8 +3,6 @@
 //! A user's record is loaded on first touch; what arrives meanwhile waits in line, in order. It
 //! leaves memory when nothing of it is going on. So nothing here grows with the users that ever were.
 
-use std::collections::HashMap;
-
 use tokio::sync::oneshot;
 
 use super::command::{Command, NotDone, Report, Send};
@@ -16,6 +14,7 @@ use super::timers::Kind;
 use super::user::User;
 use crate::clock::Now;
 use crate::ids::UserId;
+use crate::maps::UserMap;
 use crate::store::{CommitReport, LoadedUser, StoreError, StoreState, Written};
 
 /// A user whose record is in memory, or on its way.
@@ -27,7 +26,7 @@ pub(super) enum Slot {
 /// The mutable truth of one shard.
 pub struct State {
     pub(super) core: Core,
-    pub(super) users: HashMap<UserId, Slot>,
+    pub(super) users: UserMap<Slot>,
     /// Users whose records are on their way.
     pub(super) loading: usize,
     pub(super) drains: Vec<oneshot::Sender<()>>,
@@ -40,7 +39,7 @@ const DRAIN_LOOK_US: u64 = 5_000;
 
 impl State {
     pub fn new(core: Core) -> Self {
-        Self { core, users: HashMap::new(), loading: 0, drains: Vec::new(), drain_look_us: 0 }
+        Self { core, users: UserMap::default(), loading: 0, drains: Vec::new(), drain_look_us: 0 }
     }
 
     /// Applies one command; what is to be done is added to `effects`.

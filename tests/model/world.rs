@@ -440,7 +440,7 @@ impl<'a> World<'a> {
 
     fn held(&self) -> usize {
         let pending = self.state.users().flat_map(|user| &user.inbox.pending);
-        pending.filter(|entry| !entry.submitted && !entry.done).count()
+        pending.filter(|entry| entry.submitted.is_none() && !entry.done).count()
     }
 
     fn crash(&mut self, kept: usize) -> Kept {

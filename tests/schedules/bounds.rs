@@ -40,7 +40,7 @@ impl Ledger {
 
     /// What was pushed everywhere is held back for a moment, and then goes to disk.
     pub fn check_not_held_for_long(&self, user: u8, here: &User, until_us: u64) {
-        let held = here.inbox.pending.iter().filter(|entry| !entry.submitted && !entry.done);
+        let held = here.inbox.pending.iter().filter(|entry| entry.submitted.is_none() && !entry.done);
         for seq in held.map(|entry| entry.message.seq.0) {
             let late = self.find(user, seq).is_some_and(|msg| msg.routed_us <= until_us);
             assert!(!late, "u{user}: {seq} is held back for too long");

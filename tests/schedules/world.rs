@@ -395,7 +395,7 @@ impl<'a> World<'a> {
 
 /// What can only be seen in the owner's own books: held appends, devices that come and go, linger.
 fn going_on(here: &User) -> u32 {
-    let held = here.inbox.pending.iter().any(|entry| !entry.submitted && !entry.done);
+    let held = here.inbox.pending.iter().any(|entry| entry.submitted.is_none() && !entry.done);
     let enrols = here.inbox.devices.iter().any(|device| device.registering);
     let forgets = here.inbox.devices.iter().any(|device| device.leaving);
     let lingers = here.presence.linger_until_us.is_some();
