@@ -26,7 +26,7 @@ const BODY_TOO_LARGE: Unfit = Unfit { code: Code::TooLarge, reason: "larger than
 const BODY_TOO_DEEP: Unfit = Unfit { code: Code::BadRequest, reason: "the body nests too deeply" };
 
 pub(super) fn send_text(frame: SendFrame<'_>, limits: WelcomeLimits) -> Result<String, Unfit> {
-    let body = frame.body.get();
+    let body = frame.body;
     if body.len() as u64 > limits.body_bytes {
         return Err(BODY_TOO_LARGE);
     }
@@ -109,7 +109,7 @@ mod tests {
         let send = |body: &str| {
             let body = serde_json::value::RawValue::from_string(body.to_owned()).unwrap();
             let to = "x".repeat(128).into();
-            let frame = SendFrame { id: None, to, body: &body, ttl_ms: None, retry: false, ephemeral: true };
+            let frame = SendFrame { id: None, to, body: body.get(), ttl_ms: None, retry: false, ephemeral: true };
             send_text(frame, LIMITS).map_err(|unfit| unfit.code)
         };
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));

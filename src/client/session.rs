@@ -345,7 +345,7 @@ fn write_send(link: &mut Link, limits: WelcomeLimits, message: &Outgoing) -> Res
     let frame = SendFrame {
         id: Some(message.id.as_str().into()),
         to: message.to.as_str().into(),
-        body: &message.body,
+        body: message.body.get(),
         ttl_ms: message.ttl.map(ttl_ms),
         retry: message.retry,
         ephemeral: false,

@@ -259,7 +259,8 @@ impl Task {
     fn say_ephemeral(&mut self, to: &UserId, body: &RawValue) {
         let Some(limits) = self.online.filter(|_| self.said.has_room_for_an_ephemeral()) else { return };
         let name = to.as_str();
-        let frame = SendFrame { id: None, to: name.into(), body, ttl_ms: None, retry: false, ephemeral: true };
+        let frame =
+            SendFrame { id: None, to: name.into(), body: body.get(), ttl_ms: None, retry: false, ephemeral: true };
         match send_text(frame, limits) {
             Ok(text) => self.said.push(text),
             Err(unfit) => self.stays_here(unfit, name),

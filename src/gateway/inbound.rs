@@ -29,6 +29,9 @@ use crate::shutdown::Phase;
 /// When to try again after `overloaded` or `queue_full`, in milliseconds: about the time that answers take.
 const RETRY_MS: u64 = 100;
 
+/// Commands of a batch that costs one allocation.
+const BATCH_COMMANDS_USUAL: usize = 15;
+
 /// One session's ear.
 pub struct Inbound {
     shared: Arc<Shared>,
@@ -176,7 +179,7 @@ impl Inbound {
         let id = frame.id.as_deref().map(MessageId::new).transpose();
         let id = id.map_err(|_| refuse(Code::BadRequest, "id must be 1 to 64 of A-Z a-z 0-9 . _ : -"))?;
         let to = self.recipient(&frame.to)?;
-        let body = frame.body.get().as_bytes();
+        let body = frame.body.as_bytes();
         if body.len() > self.shared.config.limits.body_bytes {
             return Err(refuse(Code::TooLarge, "the body is larger than body_bytes"));
         }
@@ -342,7 +345,13 @@ impl Inbound {
     fn command(&mut self, shard: usize, command: Command) {
         let batch = self.batches.iter_mut().find(|(of, batch)| *of == shard && batch.len() < BATCH_COMMANDS_MAX);
         match batch {
-            Some((_, batch)) => batch.push(command),
+            Some((_, batch)) => {
+                // A client with more than one thing to say mostly has several.
+                if batch.len() == 1 {
+                    batch.reserve(BATCH_COMMANDS_USUAL);
+                }
+                batch.push(command);
+            }
             None => self.batches.push_back((shard, smallvec::smallvec![command])),
         }
     }

@@ -176,16 +176,14 @@ impl Outbox {
         self.ending.load(Ordering::Acquire)
     }
 
-    /// Ready once the session is to end.
-    pub fn poll_ending(&self, cx: &Context<'_>) -> Poll<()> {
+    /// Calls the task when something is to be written, or the session to end.
+    pub fn call(&self, cx: &Context<'_>) {
         self.writer.register(cx.waker());
-        if self.is_ending() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Swaps what waits for `empty`. Ready when there was something, or when the session is to end (then
-    /// nothing was taken).
-    pub fn poll_take(&self, cx: &Context<'_>, empty: &mut Vec<u8>) -> Poll<()> {
-        self.writer.register(cx.waker());
+    /// nothing was taken). Whoever waits has asked to be [called](Self::call) before.
+    pub fn poll_take(&self, empty: &mut Vec<u8>) -> Poll<()> {
         let mut state = self.lock();
         if self.is_ending() {
             return Poll::Ready(());

@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::DashMapStateStore;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::oneshot;
 
 use crate::config::Limits;
 use crate::ids::UserId;
 use crate::limits::WATCH_USERS_MAX;
+use crate::maps::{Seeded, SharedUserMap};
 
 /// Tokens a session may show a second.
 const TOKENS_PER_SECOND: u32 = 5;
@@ -24,13 +26,16 @@ const STATUSES_PER_SECOND: u32 = 20;
 /// session would begin with a new share of it.
 pub struct Rates {
     session: Quota,
-    sends: DefaultKeyedRateLimiter<UserId>,
+    sends: UserRate,
     /// Names that a user asks to watch: each may cost an owner a read of the store, and a record in memory.
-    names: DefaultKeyedRateLimiter<UserId>,
+    names: UserRate,
     /// Changes of status: each may have to be told to every watcher.
-    statuses: DefaultKeyedRateLimiter<UserId>,
+    statuses: UserRate,
     clock: DefaultClock,
 }
+
+/// One rate, for each user by itself.
+type UserRate = RateLimiter<UserId, DashMapStateStore<UserId, Seeded>, DefaultClock, NoOpMiddleware>;
 
 /// One session's own rates.
 pub struct SessionRate {
@@ -52,9 +57,9 @@ impl Rates {
         let names = max_watched.clamp(WATCH_USERS_MAX, u32::MAX as usize) as u32;
         Self {
             session: per_second(limits.sends_per_second_per_session),
-            sends: RateLimiter::keyed(per_second(limits.sends_per_second_per_user)),
-            names: RateLimiter::keyed(per_second(names)),
-            statuses: RateLimiter::keyed(per_second(STATUSES_PER_SECOND)),
+            sends: per_user(limits.sends_per_second_per_user),
+            names: per_user(names),
+            statuses: per_user(STATUSES_PER_SECOND),
             clock: DefaultClock::default(),
         }
     }
@@ -100,9 +105,13 @@ fn per_second(sends: u32) -> Quota {
     Quota::per_second(NonZeroU32::new(sends).unwrap_or(NonZeroU32::MIN))
 }
 
+fn per_user(times: u32) -> UserRate {
+    RateLimiter::dashmap_with_clock_and_hasher(per_second(times), DefaultClock::default(), Seeded::default())
+}
+
 /// Connections of each user that is connected.
 #[derive(Default)]
-pub struct Users(DashMap<UserId, usize>);
+pub struct Users(SharedUserMap<usize>);
 
 /// One of a user's connections, until dropped.
 pub struct UserPlace {

@@ -95,8 +95,9 @@ impl<T: Talk> Session<T> {
                 () = unconstrained(&mut daemon_closes) => Event::DaemonCloses,
                 () = unconstrained(&mut timer) => Event::Timer,
             };
+            let now = Instant::now();
             if self.socket.get_mut().take_heard() {
-                vitals.heard(Instant::now());
+                vitals.heard(now);
             }
             match event {
                 Event::Over => return false,
@@ -109,11 +110,11 @@ impl<T: Talk> Session<T> {
                         return clean;
                     }
                     // With more to read every time the timer would never have its turn.
-                    if vitals.due() <= Instant::now() {
+                    if vitals.due() <= now {
                         self.examine(&mut vitals);
                     }
                 }
-                Event::DaemonCloses => vitals.leave_by(Instant::now() + GOODBYE_WAIT),
+                Event::DaemonCloses => vitals.leave_by(now + GOODBYE_WAIT),
                 Event::Timer => self.examine(&mut vitals),
             }
             let due = vitals.due().into();

@@ -83,12 +83,14 @@ impl Writer {
     }
 
     fn poll_pump(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Before the first look, so that nothing that comes after it is missed.
+        self.outbox.call(cx);
         loop {
             if self.pending().is_empty() {
                 self.recycle();
-                ready!(self.outbox.poll_take(cx, &mut self.taken));
+                ready!(self.outbox.poll_take(&mut self.taken));
             }
-            if self.outbox.poll_ending(cx).is_ready() {
+            if self.outbox.is_ending() {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_write(cx))?;

@@ -5,11 +5,8 @@
 //! never interpreted, never copied, and never allowed to nest deeper than a common parser can follow.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
+use super::fields::{self, Fields, Raw};
 use super::frames::{ClientFrame, FrameError, Hello, SendFrame};
 use crate::codes::Code;
 use crate::ids::Seq;
@@ -56,73 +53,16 @@ pub fn nests_deeper_than(text: &str, max: usize) -> bool {
     memchr::memchr2_iter(b'[', b'{', text.as_bytes()).nth(max).is_some() && depth(text) > max
 }
 
-/// Every field that some client frame has, as it stands in the text.
-#[derive(Default)]
-struct Fields<'a> {
-    kind: Raw<'a>,
-    id: Raw<'a>,
-    to: Raw<'a>,
-    body: Raw<'a>,
-    ttl_ms: Raw<'a>,
-    retry: Raw<'a>,
-    ephemeral: Raw<'a>,
-    receipt: Raw<'a>,
-    seq: Raw<'a>,
-    token: Raw<'a>,
-    user: Raw<'a>,
-    device: Raw<'a>,
-    status: Raw<'a>,
-    window: Raw<'a>,
-    state: Raw<'a>,
-    text: Raw<'a>,
-    users: Raw<'a>,
-    n: Raw<'a>,
-    /// The first field that came twice. Parsers differ in which of two they believe, so neither is.
-    twice: Option<String>,
-}
-
-type Raw<'a> = Option<&'a RawValue>;
 /// What is wrong, in words for the developer of the client.
 type Reason = String;
 
 impl<'a> Fields<'a> {
-    fn slot(&mut self, key: &str) -> Option<&mut Raw<'a>> {
-        Some(match key {
-            "type" => &mut self.kind,
-            "id" => &mut self.id,
-            "to" => &mut self.to,
-            "body" => &mut self.body,
-            "ttl_ms" => &mut self.ttl_ms,
-            "retry" => &mut self.retry,
-            "ephemeral" => &mut self.ephemeral,
-            "receipt" => &mut self.receipt,
-            "seq" => &mut self.seq,
-            "token" => &mut self.token,
-            "user" => &mut self.user,
-            "device" => &mut self.device,
-            "status" => &mut self.status,
-            "window" => &mut self.window,
-            "state" => &mut self.state,
-            "text" => &mut self.text,
-            "users" => &mut self.users,
-            "n" => &mut self.n,
-            _ => return None,
-        })
-    }
-
-    fn put(&mut self, key: &str, value: &'a RawValue) {
-        let Some(slot) = self.slot(key) else { return };
-        if slot.replace(value).is_some() && self.twice.is_none() {
-            self.twice = Some(key.to_owned());
-        }
-    }
-
     /// What holds for every type of frame.
     fn check(&self, text: &str) -> Result<(), Reason> {
         if let Some(key) = &self.twice {
             return Err(format!("{key} is there twice"));
         }
-        if nests_deeper_than(text, limits::JSON_DEPTH_MAX) {
+        if self.may_nest && nests_deeper_than(text, limits::JSON_DEPTH_MAX) {
             return Err(format!("a frame may nest at most {} levels deep", limits::JSON_DEPTH_MAX));
         }
         Ok(())
@@ -169,7 +109,7 @@ impl<'a> Fields<'a> {
 
     fn users(&self) -> Result<Vec<String>, Reason> {
         let raw = required("users", self.users)?;
-        serde_json::from_str(raw.get()).map_err(|_| "users must be a list of strings".to_owned())
+        serde_json::from_str(raw).map_err(|_| "users must be a list of strings".to_owned())
     }
 
     fn token(&self) -> Result<ClientFrame<'a>, Reason> {
@@ -203,49 +143,16 @@ fn read_fields(text: &str) -> Result<Fields<'_>, FrameError> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err(refuse("a frame is one JSON object".to_owned()));
     }
-    serde_json::from_str(text).map_err(|error| refuse(format!("not JSON: {error}")))
+    Fields::read(text).map_err(|error| refuse(format!("not JSON: {error}")))
 }
 
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor)
-    }
-}
-
-struct FieldsVisitor;
-
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("one JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Fields::default();
-        while let Some(Key(key)) = map.next_key()? {
-            if fields.slot(&key).is_some() {
-                fields.put(&key, map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(fields)
-    }
-}
-
-/// Borrowed unless it is written with escapes.
-#[derive(serde::Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-fn required<'a>(key: &str, raw: Raw<'a>) -> Result<&'a RawValue, Reason> {
+fn required<'a>(key: &str, raw: Raw<'a>) -> Result<&'a str, Reason> {
     raw.ok_or_else(|| format!("{key} is missing"))
 }
 
-fn text_of<'a>(key: &str, raw: &'a RawValue) -> Result<Cow<'a, str>, Reason> {
-    serde_json::from_str::<Key<'a>>(raw.get()).map(|Key(text)| text).map_err(|_| {
-        let string = raw.get().starts_with('"');
-        let lack = if string { "must not have half a surrogate pair" } else { "must be a string" };
+fn text_of<'a>(key: &str, raw: &'a str) -> Result<Cow<'a, str>, Reason> {
+    fields::string(raw).ok_or_else(|| {
+        let lack = if raw.starts_with('"') { "must not have half a surrogate pair" } else { "must be a string" };
         format!("{key} {lack}")
     })
 }
@@ -255,13 +162,13 @@ fn owned(key: &str, raw: Raw<'_>) -> Result<Option<String>, Reason> {
 }
 
 /// Plain digits only: `1.0` and `1e3` are no integers here, as they are none in many languages.
-fn integer(key: &str, raw: &RawValue, min: u64, max: u64) -> Result<u64, Reason> {
-    let number = raw.get().parse().ok().filter(|n| (min..=max).contains(n));
+fn integer(key: &str, raw: &str, min: u64, max: u64) -> Result<u64, Reason> {
+    let number = raw.parse().ok().filter(|n| (min..=max).contains(n));
     number.ok_or_else(|| format!("{key} must be an integer from {min} to {max}"))
 }
 
 fn flag(key: &str, raw: Raw<'_>) -> Result<bool, Reason> {
-    match raw.map(RawValue::get) {
+    match raw {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
         Some(_) => Err(format!("{key} must be true or false")),
@@ -269,8 +176,8 @@ fn flag(key: &str, raw: Raw<'_>) -> Result<bool, Reason> {
 }
 
 /// A state that a client may choose: `offline` is what the server says of those who are not here.
-fn state(key: &str, raw: &RawValue) -> Result<PresenceState, Reason> {
-    let state = serde_json::from_str(raw.get()).ok().filter(|state| *state != PresenceState::Offline);
+fn state(key: &str, raw: &str) -> Result<PresenceState, Reason> {
+    let state = serde_json::from_str(raw).ok().filter(|state| *state != PresenceState::Offline);
     state.ok_or_else(|| format!("{key} must be online, away, busy or invisible"))
 }
 
@@ -316,14 +223,14 @@ mod tests {
         let body = "{ \"b\" : [1.0,\t1e400, \"\\u0041\\/\\ud800\"],\n \"b\": -0 }";
         let text = format!(r#"{{"body":  {body}  ,"to":"bob","type":"send","id":"1"}}"#);
         let Ok(ClientFrame::Send(frame)) = client_frame(&text) else { panic!("not a send") };
-        assert_eq!(frame.body.get(), body);
+        assert_eq!(frame.body, body);
     }
 
     #[test]
     fn names_written_with_escapes_are_read_as_what_they_mean() {
         let text = r#"{"t\u0079pe":"se\u006ed","id":"\u0061-1","to":"b\u00f6b\ud83d\ude00","body":null}"#;
         let Ok(ClientFrame::Send(frame)) = client_frame(text) else { panic!("not a send") };
-        assert_eq!((frame.id.as_deref(), &*frame.to, frame.body.get()), (Some("a-1"), "böb😀", "null"));
+        assert_eq!((frame.id.as_deref(), &*frame.to, frame.body), (Some("a-1"), "böb😀", "null"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::codes::Code;
@@ -64,14 +64,20 @@ pub struct SendFrame<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Cow<'a, str>>,
     pub to: Cow<'a, str>,
-    /// The body byte for byte, borrowed from the frame.
-    pub body: &'a RawValue,
+    /// The body byte for byte, borrowed from the frame: one JSON value.
+    #[serde(serialize_with = "as_it_stands")]
+    pub body: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub retry: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub ephemeral: bool,
+}
+
+/// serde_json writes a raw value only as one that it has read.
+fn as_it_stands<S: Serializer>(body: &&str, serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::from_str::<&RawValue>(body).map_err(serde::ser::Error::custom)?.serialize(serializer)
 }
 
 /// Why a text was no usable frame.

@@ -6,6 +6,7 @@
 pub mod client_encode;
 pub mod decode;
 pub mod encode;
+mod fields;
 pub mod frames;
 pub mod server_frames;
 

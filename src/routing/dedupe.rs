@@ -40,6 +40,9 @@ pub enum KnownState {
     Stored,
 }
 
+/// Once there are too many, one in so many is forgotten at once.
+const SLACK: usize = 256;
+
 #[derive(Debug)]
 pub struct Dedupe {
     pub(super) seed: u64,
@@ -52,12 +55,14 @@ pub struct Dedupe {
     pub(super) places: HashTable<Place>,
     /// The place that comes first in `order`.
     pub(super) first: Place,
+    /// There were more than `max`, and some of the surplus is still to be forgotten.
+    pub(super) too_many: bool,
     /// Those that had to go before their time and are on disk, or may get there.
     pub(super) faded: Faded,
 }
 
 /// Counts on from one to the next, round and round; far fewer than 2^32 are remembered at a time.
-type Place = u32;
+pub type Place = u32;
 
 #[derive(Debug)]
 pub(super) struct Admitted {
@@ -80,7 +85,16 @@ pub struct Forgotten {
 impl Dedupe {
     pub fn new(max: usize, window_us: u64, seed: u64) -> Self {
         let faded = Faded::new(max, window_us);
-        Self { seed, max, window_us, order: VecDeque::new(), places: HashTable::new(), first: 0, faded }
+        Self {
+            seed,
+            max,
+            window_us,
+            order: VecDeque::new(),
+            places: HashTable::new(),
+            first: 0,
+            too_many: false,
+            faded,
+        }
     }
 
     pub fn key(&self, recipient: &UserId, from: &UserId, id: &MessageId) -> SendKey {
@@ -93,8 +107,7 @@ impl Dedupe {
     }
 
     pub fn look(&self, key: SendKey) -> Option<Known> {
-        let place = self.places.find(key.hash(), |place| self.is_at(*place, key))?;
-        self.at(*place).map(|admitted| admitted.known)
+        self.at(self.place_of(key)?).map(|admitted| admitted.known)
     }
 
     /// Whether the store may know a send that is not known here, of those that were admitted here.
@@ -111,16 +124,17 @@ impl Dedupe {
         self.places.len()
     }
 
-    /// Remembers a send that was just routed.
-    pub fn admit(&mut self, key: SendKey, recipient: &UserId, seq: Seq, digest: u64, now_us: u64) {
+    /// Remembers a send that was just routed. Returns where, to be given back when it is settled.
+    pub fn admit(&mut self, key: SendKey, recipient: &UserId, seq: Seq, digest: u64, now_us: u64) -> Place {
         let known = Known { seq, digest, state: KnownState::Pending };
-        self.remember(Admitted { key, known, recipient: recipient.clone(), until_us: now_us + self.window_us });
+        self.remember(Admitted { key, known, recipient: recipient.clone(), until_us: now_us + self.window_us })
     }
 
-    /// Notes what became of the message `seq`. False when it is not remembered any more; the key may
-    /// by then belong to a later message with the same id.
-    pub fn settle(&mut self, key: SendKey, seq: Seq, state: KnownState) -> bool {
-        let place = self.places.find(key.hash(), |place| self.is_at(*place, key)).copied();
+    /// Notes what became of the message `seq`, admitted at `place`. False when it is not remembered any more; the
+    /// key may by then belong to a later message with the same id.
+    pub fn settle(&mut self, place: Place, key: SendKey, seq: Seq, state: KnownState) -> bool {
+        // One that was pending for very long has moved.
+        let place = if self.is_at(place, key) { Some(place) } else { self.place_of(key) };
         let known = place.and_then(|place| self.order.get_mut(self.behind_first(place)));
         known.filter(|known| known.known.seq == seq).map(|known| known.known.state = state).is_some()
     }
@@ -128,9 +142,17 @@ impl Dedupe {
     /// Takes out what is too old or too much, and tells of those that nobody else knows, one at a time; call until
     /// None.
     pub fn forget(&mut self, now_us: u64) -> Option<Forgotten> {
+        // Many at a time: what has to be fetched from far away for one of them is fetched for several.
+        self.too_many |= self.order.len() > self.max;
+        let forgotten = self.forget_one(now_us, self.max - self.max / SLACK);
+        self.too_many &= forgotten.is_some();
+        forgotten
+    }
+
+    fn forget_one(&mut self, now_us: u64, enough: usize) -> Option<Forgotten> {
         loop {
             let is_early = self.order.front()?.until_us > now_us;
-            if is_early && self.order.len() <= self.max {
+            if is_early && !(self.too_many && self.order.len() > enough) {
                 return None;
             }
             let place = self.first;
@@ -158,7 +180,7 @@ impl Dedupe {
         }
     }
 
-    fn remember(&mut self, admitted: Admitted) {
+    fn remember(&mut self, admitted: Admitted) -> Place {
         let place = self.first.wrapping_add(self.order.len() as Place);
         let (order, first, key) = (&self.order, self.first, admitted.key);
         let key_at = |place: &Place| order.get(place.wrapping_sub(first) as usize).map(|admitted| admitted.key);
@@ -168,11 +190,16 @@ impl Dedupe {
             Entry::Vacant(entry) => drop(entry.insert(place)),
         }
         self.order.push_back(admitted);
+        place
     }
 
     /// False when the key was admitted again since.
     fn withdraw(&mut self, key: SendKey, place: Place) -> bool {
         self.places.find_entry(key.hash(), |at| *at == place).map(|entry| entry.remove()).is_ok()
+    }
+
+    fn place_of(&self, key: SendKey) -> Option<Place> {
+        self.places.find(key.hash(), |place| self.is_at(*place, key)).copied()
     }
 
     fn behind_first(&self, place: Place) -> usize {

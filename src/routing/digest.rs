@@ -121,8 +121,8 @@ fn pour_core(core: &Core, times: Times, h: &mut impl Hasher) {
 
 /// In the order of admission.
 fn pour_dedupe(dedupe: &Dedupe, times: Times, h: &mut impl Hasher) {
-    let Dedupe { seed: _, max: _, window_us, order, places: _, first: _, faded } = dedupe;
-    (dedupe.len(), order.len()).hash(h);
+    let Dedupe { seed: _, max: _, window_us, order, places: _, first: _, too_many, faded } = dedupe;
+    (dedupe.len(), order.len(), too_many).hash(h);
     for Admitted { key, known: Known { seq, digest, state }, recipient, until_us } in order {
         (times.until(*until_us), seq, digest, discriminant(state), key, recipient).hash(h);
     }
@@ -257,6 +257,7 @@ fn pour_entry(entry: &Entry, times: Times, h: &mut impl Hasher) {
         tally,
         digest,
         key: _,
+        known_at: _,
         submitted,
         failed,
         done,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::core::{Core, REMOVALS_MAX, TAKEN_OUT_MAX};
-use super::dedupe::{KnownState, SendKey};
+use super::dedupe::{KnownState, Place, SendKey};
 use super::device::{Device, Reading};
 use super::effect::{Effect, ReadPage};
 use super::session_handle::{Answer, Delivery, Outcome, Sender};
@@ -29,6 +29,8 @@ pub struct Entry {
     pub tally: Tally,
     pub digest: u64,
     pub key: SendKey,
+    /// Where dedupe has it.
+    pub known_at: Place,
     /// The hold on it in the store's writer, once it was given there: always a prefix of the pending entries.
     pub submitted: Option<Ticket>,
     /// Its commit failed: it lives in memory only, until handed over or the daemon ends.
@@ -193,7 +195,7 @@ impl Inbox {
             core.metrics.accepted_handed_over.inc_by(waiting.len() as u64);
             answer_all(waiting, user, &entry.message, Outcome::Accepted { seq, stored: false }, core);
             // A pending entry is never forgotten, so it is there.
-            let _known = core.dedupe.settle(entry.key, seq, KnownState::HandedOver);
+            let _known = core.dedupe.settle(entry.known_at, entry.key, seq, KnownState::HandedOver);
             if let Some(ticket) = &entry.submitted {
                 core.act(Effect::Cancel(ticket.clone()));
             }

@@ -156,7 +156,7 @@ impl User {
             return refuse(&send, Code::StorageUnavailable, reason, Some(RETRY_AFTER_MS), core);
         };
         core.metrics.sends.inc();
-        core.dedupe.admit(key, &self.name, seq, digest, core.now.us);
+        let known_at = core.dedupe.admit(key, &self.name, seq, digest, core.now.us);
         let answer_until_us = send.answer_until_us(core);
         let Send { from, id, body, ts_ms, retry, sender, .. } = send;
         let message = Arc::new(Message { seq, id, from, body, ts_ms, expires_ms, retry });
@@ -165,6 +165,7 @@ impl User {
             message,
             digest,
             key,
+            known_at,
             submitted: None,
             failed: false,
             done: false,
@@ -310,14 +311,14 @@ impl User {
         if entry.done {
             // Acknowledged by all while the batch was being cut. Known in memory as handed over, but
             // on disk as well, so it does not have to be kept in memory.
-            if core.dedupe.settle(entry.key, seq, KnownState::Stored) {
+            if core.dedupe.settle(entry.known_at, entry.key, seq, KnownState::Stored) {
                 self.memory_only = self.memory_only.saturating_sub(1);
             }
             self.inbox.removals.push((seq, entry.message.weight()));
             self.inbox.front = self.inbox.front.max(seq);
             return;
         }
-        let _known = core.dedupe.settle(entry.key, seq, KnownState::Stored);
+        let _known = core.dedupe.settle(entry.known_at, entry.key, seq, KnownState::Stored);
         core.act(Effect::Outstanding { from: entry.message.from.clone(), waits: true });
         if seq <= self.inbox.purged_upto {
             core.metrics.purged.inc();

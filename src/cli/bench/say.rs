@@ -61,7 +61,7 @@ mod tests {
             let frame = ClientFrame::Send(SendFrame {
                 id: Some(number.to_string().into()),
                 to: "bench-1".into(),
-                body: &body,
+                body: body.get(),
                 ttl_ms: None,
                 retry: false,
                 ephemeral: false,

@@ -32,6 +32,7 @@ const FIELDS: [(&str, &[&str]); 9] = [
 /// Bytes that are not UTF-8 never get as far as a frame.
 pub fn hold(data: &[u8]) -> Verdict {
     let Ok(text) = std::str::from_utf8(data) else { return Verdict::Refused };
+    however_it_is_spaced(text);
     match decode::client_frame(text) {
         Ok(frame) => {
             let again = client_encode::client_frame(&frame);
@@ -44,6 +45,17 @@ pub fn hold(data: &[u8]) -> Verdict {
             is_said_in_few_words(&error);
             Verdict::Refused
         }
+    }
+}
+
+/// A frame without white space takes a shorter way through the reader, and means what it would mean with some.
+fn however_it_is_spaced(text: &str) {
+    let spaced = format!(" {text}");
+    match (decode::client_frame(text), decode::client_frame(&spaced)) {
+        (Ok(tight), Ok(spaced)) => assert_eq!(format!("{tight:?}"), format!("{spaced:?}")),
+        // What is not JSON is not at a place that is one further on.
+        (Err(tight), Err(spaced)) if tight.reason.starts_with("not JSON") => assert_eq!(tight.code, spaced.code),
+        (tight, spaced) => assert_eq!(tight.err(), spaced.err()),
     }
 }
 
