@@ -3,15 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::mapref::entry::Entry;
-use governor::clock::{Clock as _, DefaultClock};
+use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
 use governor::state::keyed::DashMapStateStore;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 use tokio::sync::oneshot;
 
+use crate::clock::Now;
 use crate::config::Limits;
 use crate::ids::UserId;
 use crate::limits::WATCH_USERS_MAX;
@@ -31,17 +35,30 @@ pub struct Rates {
     names: UserRate,
     /// Changes of status: each may have to be told to every watcher.
     statuses: UserRate,
-    clock: DefaultClock,
+    clock: WakeClock,
 }
 
 /// One rate, for each user by itself.
-type UserRate = RateLimiter<UserId, DashMapStateStore<UserId, Seeded>, DefaultClock, NoOpMiddleware>;
+type UserRate = RateLimiter<UserId, DashMapStateStore<UserId, Seeded>, WakeClock, NoOpMiddleware<Nanos>>;
+type OwnRate = RateLimiter<NotKeyed, InMemoryState, WakeClock, NoOpMiddleware<Nanos>>;
+
+/// When the last session woke up: one look at the clock serves all frames that came together.
+#[derive(Debug, Clone, Default)]
+struct WakeClock(Arc<AtomicU64>);
+
+impl Clock for WakeClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.0.load(Ordering::Relaxed).into()
+    }
+}
 
 /// One session's own rates.
 pub struct SessionRate {
-    sends: DefaultDirectRateLimiter,
+    sends: OwnRate,
     /// Tokens that it shows: each costs the checking of a signature.
-    tokens: DefaultDirectRateLimiter,
+    tokens: OwnRate,
 }
 
 impl SessionRate {
@@ -55,19 +72,28 @@ impl Rates {
     /// A user may ask to watch `max_watched` names at once, and as many again every second.
     pub fn new(limits: &Limits, max_watched: usize) -> Self {
         let names = max_watched.clamp(WATCH_USERS_MAX, u32::MAX as usize) as u32;
+        let clock = WakeClock::default();
+        let per_user = |times| {
+            RateLimiter::dashmap_with_clock_and_hasher(per_second(times), clock.clone(), Seeded::default())
+        };
         Self {
             session: per_second(limits.sends_per_second_per_session),
             sends: per_user(limits.sends_per_second_per_user),
             names: per_user(names),
             statuses: per_user(STATUSES_PER_SECOND),
-            clock: DefaultClock::default(),
+            clock,
         }
+    }
+
+    /// It is `now`: to be said before anything is counted.
+    pub fn wake(&self, now: Now) {
+        self.clock.0.fetch_max(now.us.saturating_mul(1000), Ordering::Relaxed);
     }
 
     pub fn session(&self) -> SessionRate {
         SessionRate {
-            sends: RateLimiter::direct(self.session),
-            tokens: RateLimiter::direct(per_second(TOKENS_PER_SECOND)),
+            sends: RateLimiter::direct_with_clock(self.session, self.clock.clone()),
+            tokens: RateLimiter::direct_with_clock(per_second(TOKENS_PER_SECOND), self.clock.clone()),
         }
     }
 
@@ -103,10 +129,6 @@ impl Rates {
 /// The configuration promises at least one; a burst of a second's worth is allowed.
 fn per_second(sends: u32) -> Quota {
     Quota::per_second(NonZeroU32::new(sends).unwrap_or(NonZeroU32::MIN))
-}
-
-fn per_user(times: u32) -> UserRate {
-    RateLimiter::dashmap_with_clock_and_hasher(per_second(times), DefaultClock::default(), Seeded::default())
 }
 
 /// Connections of each user that is connected.

@@ -140,6 +140,11 @@ fn field(buf: &mut Vec<u8>, name: &str) {
 }
 
 fn text(buf: &mut Vec<u8>, name: &str, value: &str) {
+    // All of it at a glance: most text is a name, and hardly a name has to be written with an escape.
+    let needs_none = |byte: &u8| (*byte >= b' ') & (*byte != b'"') & (*byte != b'\\');
+    if value.as_bytes().iter().fold(true, |all, byte| all & needs_none(byte)) {
+        return plain(buf, name, value);
+    }
     field(buf, name);
     json(buf, value);
 }
