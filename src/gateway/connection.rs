@@ -67,7 +67,7 @@ async fn enter<T: Talk>(
     stream: TcpStream,
     peer: SocketAddr,
     place: HandshakePlace,
-) -> Option<(Session<T>, T::Place)> {
+) -> Option<(Box<Session<T>>, T::Place)> {
     let id = SessionId(ulid::Ulid::from_datetime(SystemTime::now()).0);
     let outbox = Arc::new(Outbox::new(id, shared.bounds.clone(), shared.desk.metrics.clone(), T::goodbye));
     let (wire, writer) = wire::part(stream, &outbox);
@@ -77,7 +77,9 @@ async fn enter<T: Talk>(
     let Patience { writer, place, .. } = patience;
     drop(place);
     match let_in {
-        Ok((socket, talk, its_place)) => return Some((Session { shared, socket, writer, outbox, talk }, its_place)),
+        Ok((socket, talk, its_place)) => {
+            return Some((Box::new(Session { shared, socket, writer, outbox, talk }), its_place));
+        }
         Err(refused) => {
             shared.desk.metrics.hellos_refused.inc();
             tracing::debug!(%peer, session = %id, ?refused, "connection refused");
@@ -232,6 +234,7 @@ mod tests {
             size_of::<F>()
         }
         let bytes = bytes(serve::<crate::gateway::inbound::Inbound>);
-        assert!(bytes <= 5 * 1024, "{bytes} bytes a connection");
+        let session = size_of::<Session<crate::gateway::inbound::Inbound>>();
+        assert!(bytes + session <= 2 * 1024, "{bytes} and {session} bytes a connection");
     }
 }

@@ -24,7 +24,7 @@ use crate::protocol::{CONNECT_PATH, SUBPROTOCOL, decode};
 use crate::routing::session_handle::Closing;
 
 /// The default of 128 KiB would cost every idle connection as much.
-const READ_BUFFER_BYTES: usize = 4096;
+const READ_BUFFER_BYTES: usize = 2048;
 /// The device of a client that does not name one.
 const DEFAULT_DEVICE: &str = "default";
 

@@ -73,9 +73,8 @@ impl Rates {
     pub fn new(limits: &Limits, max_watched: usize) -> Self {
         let names = max_watched.clamp(WATCH_USERS_MAX, u32::MAX as usize) as u32;
         let clock = WakeClock::default();
-        let per_user = |times| {
-            RateLimiter::dashmap_with_clock_and_hasher(per_second(times), clock.clone(), Seeded::default())
-        };
+        let per_user =
+            |times| RateLimiter::dashmap_with_clock_and_hasher(per_second(times), clock.clone(), Seeded::default());
         Self {
             session: per_second(limits.sends_per_second_per_session),
             sends: per_user(limits.sends_per_second_per_user),

@@ -61,7 +61,7 @@ enum Event {
 impl<T: Talk> Session<T> {
     /// Serves the client until either side ends it. Owners are told of the end exactly once, whatever
     /// happened, and before the socket's last second.
-    pub async fn run(mut self) {
+    pub async fn run(mut self: Box<Self>) {
         let served = AssertUnwindSafe(self.serve()).catch_unwind().await;
         let clean = served.unwrap_or_else(|_| {
             tracing::error!(session = %self.outbox.id(), "session task panicked");
@@ -73,8 +73,10 @@ impl<T: Talk> Session<T> {
             // An owner is gone, and with it everything that it could have been told. The others are told.
             tracing::debug!(session = %self.outbox.id(), "no owner left to tell of the detach");
         }
-        drop(self.socket);
-        self.writer.finish().await;
+        let Self { socket, writer, .. } = *self;
+        drop(socket);
+        // Boxed as whatever is rare here: a future is as large as its largest moment for all its life.
+        Box::pin(writer.finish()).await;
     }
 
     /// Returns whether the client closed with 1000.
@@ -142,7 +144,9 @@ impl<T: Talk> Session<T> {
     /// Sends what the client asked for to the owners, one batch each.
     async fn dispatch(&mut self) -> Result<(), Gone> {
         while let Some((shard, batch)) = self.talk.next_batch() {
-            self.send(shard, batch).await?;
+            if let Some(batch) = self.shared.desk.router.try_send(shard, batch)? {
+                Box::pin(self.send(shard, batch)).await?;
+            }
         }
         Ok(())
     }

@@ -99,6 +99,8 @@ impl User {
         let mut device = Device::new(attach.device.clone(), cursor, done, core.now.wall_ms);
         self.outgoing.after.push(After::Registered(attach.device.clone()));
         device.waiting = Some(attach);
+        // Room for four, as it would grow otherwise, is more than most users ever need, and they are many.
+        self.inbox.devices.reserve_exact(1);
         self.inbox.devices.push(device);
         self.inbox.submit(&self.name, self.inbox.last, core);
         if planted(Bug::WelcomeBeforeCommit) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::command::{Command, Query};
 use crate::ids::UserId;
@@ -57,6 +58,15 @@ impl Router {
     pub async fn send(&self, shard: usize, batch: Batch) -> Result<(), Gone> {
         let mailbox = self.mailboxes.get(shard).ok_or(Gone)?;
         mailbox.batches.send(batch).await.map_err(|_| Gone)
+    }
+
+    /// Hands a batch over if there is room; gives it back if there is none now.
+    pub fn try_send(&self, shard: usize, batch: Batch) -> Result<Option<Batch>, Gone> {
+        match self.mailboxes.get(shard).ok_or(Gone)?.batches.try_send(batch) {
+            Ok(()) => Ok(None),
+            Err(TrySendError::Full(batch)) => Ok(Some(batch)),
+            Err(TrySendError::Closed(_)) => Err(Gone),
+        }
     }
 
     /// One command to the owner of `user`.
