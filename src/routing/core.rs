@@ -52,6 +52,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether a message that is acknowledged at once need not go to disk.
+    pub fn spares_the_disk(&self) -> bool {
+        self.commit_delay_us > 0
+    }
+
     pub fn new(config: &Config) -> Self {
         let us = |d: std::time::Duration| d.as_micros() as u64;
         Self {

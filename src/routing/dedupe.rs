@@ -225,3 +225,45 @@ impl Dedupe {
         self.at(place).is_some_and(|admitted| admitted.key == key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: usize = 1024;
+
+    /// Admits and settles one more send, and forgets what has to be forgotten. Returns how many that were.
+    fn pass(dedupe: &mut Dedupe, number: u64, bob: &UserId) -> usize {
+        let key = dedupe.key(bob, bob, &MessageId::new(&number.to_string()).unwrap());
+        assert_eq!(dedupe.look(key), None);
+        let place = dedupe.admit(key, bob, Seq(number), 7, number);
+        assert!(dedupe.settle(place, key, Seq(number), KnownState::HandedOver));
+        assert_eq!(dedupe.look(key), Some(Known { seq: Seq(number), digest: 7, state: KnownState::HandedOver }));
+        std::iter::from_fn(|| dedupe.forget(number)).inspect(|forgotten| assert!(forgotten.early)).count()
+    }
+
+    #[test]
+    fn surplus_is_forgotten_a_little_at_a_time_and_never_more_than_that() {
+        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(MAX, 1_000_000, 1));
+        let slack = MAX / SLACK;
+        for number in 0..10 * MAX as u64 {
+            let forgotten = pass(&mut dedupe, number, &bob);
+            assert!(forgotten == 0 || forgotten == slack + 1, "{forgotten}");
+            assert!(dedupe.len() <= MAX && (number < MAX as u64 || dedupe.len() >= MAX - slack));
+        }
+    }
+
+    #[test]
+    fn what_is_pending_is_found_after_it_has_moved() {
+        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(4, 1_000_000, 1));
+        let key = dedupe.key(&bob, &bob, &MessageId::new("slow").unwrap());
+        let place = dedupe.admit(key, &bob, Seq(1), 7, 0);
+        for number in 2..40 {
+            pass(&mut dedupe, number, &bob);
+        }
+        assert_eq!(dedupe.look(key).map(|known| known.state), Some(KnownState::Pending));
+        assert!(!dedupe.settle(place, key, Seq(2), KnownState::Stored), "a later message with the same id");
+        assert!(dedupe.settle(place, key, Seq(1), KnownState::Stored));
+        assert_eq!(dedupe.look(key).map(|known| known.state), Some(KnownState::Stored));
+    }
+}

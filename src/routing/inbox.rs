@@ -196,7 +196,7 @@ impl Inbox {
             answer_all(waiting, user, &entry.message, Outcome::Accepted { seq, stored: false }, core);
             // A pending entry is never forgotten, so it is there.
             let _known = core.dedupe.settle(entry.known_at, entry.key, seq, KnownState::HandedOver);
-            if let Some(ticket) = &entry.submitted {
+            if let Some(ticket) = entry.submitted.as_ref().filter(|_| core.settings.spares_the_disk()) {
                 core.act(Effect::Cancel(ticket.clone()));
             }
         }

@@ -174,7 +174,7 @@ impl User {
             waiters: smallvec![sender],
         };
         let hold_until_us = entry.hold_until_us;
-        if self.inbox.append(entry, core) {
+        if self.inbox.append(entry, core) && core.settings.spares_the_disk() {
             self.hold(hold_until_us, core);
         } else {
             self.inbox.submit(&self.name, seq, core);

@@ -96,3 +96,15 @@ async fn open(daemon: &Inside, history: &History, user: &str, device: &str) -> T
     client.expect("caught_up").await;
     client
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_delay_everything_goes_to_disk() {
+    let history = History::new();
+    let daemon = Inside::start(|config| config.store.commit_delay = std::time::Duration::ZERO).await;
+    let mut bob = open(&daemon, &history, "bob", "phone").await;
+    let mut alice = open(&daemon, &history, "alice", "phone").await;
+    tokio::join!(take(&mut bob, SENT), pour(&mut alice, &["bob"], "m", SENT));
+    until_empty(&daemon, "bob").await;
+    assert_eq!(counter(&daemon, "elided").await, 0);
+    history.assert_clean();
+}

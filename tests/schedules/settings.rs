@@ -47,6 +47,7 @@ pub fn drawn(rng: &mut Rng) -> Settings {
         load_queue: rng.usize(2..20),
         dedupe_window_us: if rng.u8(..) < 60 { 100_000 } else { roomy.dedupe_window_us },
         dedupe_max: if rng.u8(..) < 40 { 3 } else { roomy.dedupe_max },
+        commit_delay_us: if rng.u8(..) < 40 { 0 } else { roomy.commit_delay_us },
         ..roomy
     }
 }

@@ -80,15 +80,32 @@ async fn commands_that_fill_more_than_one_batch_keep_their_order() {
     let (mut bob, _) = house.enter("bob").await;
     let users: Vec<_> = (0..256).map(|n| format!("user {n}")).collect();
     let watch = serde_json::json!({"type":"watch","users":users}).to_string();
-    for frame in [r#"{"type":"ack","seq":1}"#, &watch, r#"{"type":"ack","seq":2}"#] {
+    let send = r#"{"type":"send","to":"bob","body":null,"ephemeral":true}"#;
+    for frame in [send, &watch, send] {
         soon("room to write", bob.socket.feed(Message::text(frame))).await.unwrap();
     }
     soon("room to write", bob.socket.flush()).await.unwrap();
-    assert!(matches!(house.owner.next().await, Command::Ack { seq: Seq(1), .. }));
+    assert!(matches!(house.owner.next().await, Command::SendEphemeral { .. }));
     for _ in 0..256 {
         assert!(matches!(house.owner.next().await, Command::Watch { .. }));
     }
-    assert!(matches!(house.owner.next().await, Command::Ack { seq: Seq(2), .. }));
+    assert!(matches!(house.owner.next().await, Command::SendEphemeral { .. }));
+}
+
+#[tokio::test]
+async fn of_acks_that_come_together_the_highest_counts() {
+    let mut house = open(config());
+    let (mut bob, _) = house.enter("bob").await;
+    for seq in [3, 9, 7] {
+        soon("room to write", bob.socket.feed(Message::text(format!(r#"{{"type":"ack","seq":{seq}}}"#))))
+            .await
+            .unwrap();
+    }
+    soon("room to write", bob.socket.flush()).await.unwrap();
+    assert!(matches!(house.owner.next().await, Command::Ack { seq: Seq(9), .. }));
+    bob.say(r#"{"type":"ping","n":3}"#).await;
+    assert_eq!(bob.hear().await, serde_json::json!({"type":"pong","n":3}));
+    assert!(house.owner.is_idle());
 }
 
 #[tokio::test]
