@@ -59,7 +59,7 @@ metrics! {
     Count ephemeral_dropped "Ephemeral deliveries for which a session had no room";
     Count deliveries "Messages pushed to sessions";
     Count redeliveries "Messages pushed and marked redelivered";
-    Count acks "Acks applied; of several that arrive together the highest";
+    Count acks "Acks applied";
     Count accepted_stored "Sends answered accepted after a synced commit";
     Count accepted_handed_over "Sends answered accepted because every device acked first";
     Count rejected "Sends answered rejected";

@@ -45,8 +45,6 @@ pub struct Inbound {
     malformed: u32,
     /// The last recipient: most clients write to the same one again.
     last_to: Option<UserId>,
-    /// The highest ack of this wake: it covers what the others said.
-    acked: Option<Seq>,
     /// Commands not yet sent, by shard, in order. Few shards are touched at a time.
     batches: VecDeque<(usize, Batch)>,
     /// Time and phase of this wake.
@@ -101,10 +99,6 @@ impl Talk for Inbound {
     /// The session's own owner comes first, so that acks are never stuck behind sends to a busy one; between
     /// owners there is no order to keep.
     fn next_batch(&mut self) -> Option<(usize, Batch)> {
-        if let Some(seq) = self.acked.take() {
-            let (user, device) = (self.identity.user.clone(), self.device.clone());
-            self.command(self.home, Command::Ack { user, device, session: self.outbox.id(), seq });
-        }
         let home = self.batches.iter().position(|(shard, _)| *shard == self.home);
         self.batches.remove(home.unwrap_or(0))
     }
@@ -137,7 +131,6 @@ impl Inbound {
             watched: HashSet::new(),
             malformed: 0,
             last_to: None,
-            acked: None,
             batches: VecDeque::new(),
         }
     }
@@ -145,7 +138,7 @@ impl Inbound {
     fn obey(&mut self, frame: ClientFrame<'_>) {
         match frame {
             ClientFrame::Send(send) => self.send(&send),
-            ClientFrame::Ack { seq } => self.acked = self.acked.max(Some(Seq(seq))),
+            ClientFrame::Ack { seq } => self.ack(Seq(seq)),
             ClientFrame::Status { state, text } => self.status(state, text),
             ClientFrame::Watch { users } => self.watch(&users),
             ClientFrame::Unwatch { users } => self.unwatch(&users),
@@ -154,6 +147,11 @@ impl Inbound {
             ClientFrame::Ping { n } => self.outbox.reply(|buf| encode::pong(buf, n)),
             ClientFrame::Hello(_) => self.error(Code::BadRequest, "hello was said already", "hello"),
         }
+    }
+
+    fn ack(&mut self, seq: Seq) {
+        let (user, device) = (self.identity.user.clone(), self.device.clone());
+        self.command(self.home, Command::Ack { user, device, session: self.outbox.id(), seq });
     }
 
     fn forget(&mut self) {

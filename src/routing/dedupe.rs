@@ -77,7 +77,8 @@ pub(super) struct Admitted {
 pub struct Forgotten {
     pub recipient: UserId,
     pub seq: Seq,
-    pub key: SendKey,
+    key: SendKey,
+    digest: u64,
     /// It had to go before its time, for want of room.
     pub early: bool,
 }
@@ -116,7 +117,7 @@ impl Dedupe {
     }
 
     /// The store may know this one, which is known here no longer.
-    pub fn fades(&mut self, key: SendKey, now_us: u64) {
+    fn fades(&mut self, key: SendKey, now_us: u64) {
         self.faded.note(key, now_us);
     }
 
@@ -152,6 +153,13 @@ impl Dedupe {
         forgotten
     }
 
+    /// This one is not to be forgotten yet.
+    pub fn keep(&mut self, forgotten: Forgotten, now_us: u64) {
+        let Forgotten { recipient, seq, key, digest, .. } = forgotten;
+        let known = Known { seq, digest, state: KnownState::HandedOver };
+        self.remember(Admitted { key, known, recipient, until_us: now_us + self.window_us });
+    }
+
     fn forget_one(&mut self, now_us: u64, enough: usize) -> Option<Forgotten> {
         loop {
             let is_early = self.order.front()?.until_us > now_us;
@@ -174,7 +182,8 @@ impl Dedupe {
                 }
                 KnownState::HandedOver => {
                     let Admitted { recipient, .. } = admitted;
-                    return Some(Forgotten { recipient, seq: known.seq, key, early: is_early });
+                    let Known { seq, digest, .. } = known;
+                    return Some(Forgotten { recipient, seq, key, digest, early: is_early });
                 }
                 // One that has had its time need not be known any more.
                 KnownState::Stored if is_early => self.fades(key, now_us),

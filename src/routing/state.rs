@@ -199,11 +199,13 @@ impl State {
     fn forget_old_sends(&mut self) {
         while let Some(forgotten) = self.core.dedupe.forget(self.core.now.us) {
             let Some(Slot::Here(user)) = self.users.get_mut(&forgotten.recipient) else { continue };
-            user.memory_only = user.memory_only.saturating_sub(1);
-            // The writer may get it to disk all the same, and the store remembers it then.
+            // The writer may get it to disk all the same, and until then a look there would say that it is new.
+            // Such ones are bounded by themselves.
             if forgotten.early && user.inbox.entry_mut(forgotten.seq).is_some() {
-                self.core.dedupe.fades(forgotten.key, self.core.now.us);
+                self.core.dedupe.keep(forgotten, self.core.now.us);
+                return;
             }
+            user.memory_only = user.memory_only.saturating_sub(1);
         }
     }
 

@@ -93,22 +93,6 @@ async fn commands_that_fill_more_than_one_batch_keep_their_order() {
 }
 
 #[tokio::test]
-async fn of_acks_that_come_together_the_highest_counts() {
-    let mut house = open(config());
-    let (mut bob, _) = house.enter("bob").await;
-    for seq in [3, 9, 7] {
-        soon("room to write", bob.socket.feed(Message::text(format!(r#"{{"type":"ack","seq":{seq}}}"#))))
-            .await
-            .unwrap();
-    }
-    soon("room to write", bob.socket.flush()).await.unwrap();
-    assert!(matches!(house.owner.next().await, Command::Ack { seq: Seq(9), .. }));
-    bob.say(r#"{"type":"ping","n":3}"#).await;
-    assert_eq!(bob.hear().await, serde_json::json!({"type":"pong","n":3}));
-    assert!(house.owner.is_idle());
-}
-
-#[tokio::test]
 async fn a_send_that_cannot_be_taken_is_rejected_with_its_id() {
     let mut config = config();
     config.limits.malformed_frames = 100;
