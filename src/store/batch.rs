@@ -2,15 +2,20 @@
 //!
 //! A busy device moves its cursor many times within one batch: only the last place is written.
 
-use std::collections::HashMap;
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::engine::{Change, Keyspace};
+use crate::maps::Seeded;
 
 #[derive(Debug, Default)]
 pub struct Batch {
     changes: Vec<Change>,
     /// Where in `changes` a key is.
-    places: HashMap<(Keyspace, Vec<u8>), usize>,
+    places: HashTable<usize>,
+    seeded: Seeded,
 }
 
 impl Batch {
@@ -23,10 +28,20 @@ impl Batch {
     }
 
     fn change(&mut self, change: Change) {
-        let place = *self.places.entry((change.keyspace, change.key.clone())).or_insert(self.changes.len());
-        match self.changes.get_mut(place) {
-            Some(earlier) => *earlier = change,
-            None => self.changes.push(change),
+        let Self { changes, places, seeded } = self;
+        let hash = |change: &Change| seeded.hash_one((change.keyspace, &change.key));
+        let is_it =
+            |at: &usize| changes.get(*at).is_some_and(|it| (it.keyspace, &it.key) == (change.keyspace, &change.key));
+        match places.entry(hash(&change), is_it, |at| changes.get(*at).map_or(0, hash)) {
+            Entry::Vacant(entry) => {
+                entry.insert(changes.len());
+                changes.push(change);
+            }
+            Entry::Occupied(entry) => {
+                if let Some(earlier) = changes.get_mut(*entry.get()) {
+                    *earlier = change;
+                }
+            }
         }
     }
 
