@@ -50,14 +50,17 @@ on_both_engines! {
     the_clean_mark_is_gone_before_the_start_returns
     a_wall_clock_that_went_back_is_noticed
     a_pause_of_expiry_outlives_restarts_until_it_is_ended
-    a_newer_format_is_refused
+    another_format_is_refused
 }
 
 fn an_engine_scans_ranges_both_ways_and_clears(home: Home) {
     let engine = home.engine();
-    let put = |key: &str| Change { keyspace: Keyspace::User, key: key.into(), value: Some(key.into()) };
-    engine.commit(["a", "b", "c", "d"].map(put).to_vec()).unwrap();
-    engine.commit(vec![Change { keyspace: Keyspace::User, key: "b".into(), value: None }]).unwrap();
+    let put = |key: &'static str| {
+        let key = key.as_bytes();
+        Change { keyspace: Keyspace::User, key, value: Some(key) }
+    };
+    engine.commit(&["a", "b", "c", "d"].map(put)).unwrap();
+    engine.commit(&[Change { value: None, ..put("b") }]).unwrap();
     let scan = |from: &str, to: &str, order, limit| {
         let mut seen = Vec::new();
         let range = KeyRange { from: from.into(), to: to.into() };
@@ -79,7 +82,7 @@ fn an_engine_scans_ranges_both_ways_and_clears(home: Home) {
 
     engine.clear(Keyspace::User).unwrap();
     assert_eq!(scan("a", "z", Order::Ascending, 9), "");
-    engine.commit(vec![put("e")]).unwrap();
+    engine.commit(&[put("e")]).unwrap();
     drop(engine);
     let engine = home.engine();
     assert_eq!(engine.get(Keyspace::User, b"a").unwrap(), None);
@@ -469,18 +472,20 @@ fn a_pause_of_expiry_outlives_restarts_until_it_is_ended(home: Home) {
     assert_eq!((boot.clock_went_back, boot.expiry_paused), (false, true));
 }
 
-fn a_newer_format_is_refused(home: Home) {
+fn another_format_is_refused(home: Home) {
     home.start().writer.close(true).unwrap();
     let engine = home.engine();
-    let format = engine.get(Keyspace::Meta, b"format").unwrap().unwrap();
-    let mut payload = format[9..].to_vec();
-    *payload.last_mut().unwrap() += 1;
-    let mut newer = vec![format[0]];
-    newer.extend(xxhash_rust::xxh3::xxh3_64(&payload).to_be_bytes());
-    newer.extend(payload);
-    engine.commit(vec![Change { keyspace: Keyspace::Meta, key: "format".into(), value: Some(newer) }]).unwrap();
-    let refused = home.try_open_on(engine, 0).err();
-    assert!(matches!(refused, Some(StoreError::NewerFormat { found: 2, known: 1, .. })), "{refused:?}");
+    let ours = engine.get(Keyspace::Meta, b"format").unwrap().unwrap();
+    for (other, numbers) in [(1_u32, 1), (3, 1), (3, 3), (3, 5)] {
+        let payload = [u64::from(other).to_be_bytes()].repeat(numbers).concat();
+        let record = [&ours[..1], &xxhash_rust::xxh3::xxh3_64(&payload).to_be_bytes(), &payload].concat();
+        engine.commit(&[Change { keyspace: Keyspace::Meta, key: b"format", value: Some(&record) }]).unwrap();
+        let refused = home.try_open_on(engine.clone(), 0).err();
+        assert!(
+            matches!(refused, Some(StoreError::OtherFormat { found, known: 2, .. }) if found == other),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]

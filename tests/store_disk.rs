@@ -273,9 +273,8 @@ fn table_bytes(store: &Path) -> u64 {
 fn fill(engine: &FjallEngine, keyspace: Keyspace, mib: u64) {
     let mut random = fastrand::Rng::with_seed(mib);
     for at in 0..mib * 4 {
-        let value = (0..256 << 10).map(|_| random.u8(..)).collect();
-        let key = at.to_be_bytes().to_vec();
-        engine.commit(vec![Change { keyspace, key, value: Some(value) }]).unwrap();
+        let value: Vec<u8> = (0..256 << 10).map(|_| random.u8(..)).collect();
+        engine.commit(&[Change { keyspace, key: &at.to_be_bytes(), value: Some(&value) }]).unwrap();
     }
 }
 
@@ -284,8 +283,7 @@ fn until(what: &str, engine: &FjallEngine, is_so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        let (keyspace, key, value) = (Keyspace::Meta, b"something".to_vec(), Some(vec![0; 8]));
-        engine.commit(vec![Change { keyspace, key, value }]).unwrap();
+        engine.commit(&[Change { keyspace: Keyspace::Meta, key: b"something", value: Some(&[0; 8]) }]).unwrap();
     }
 }
 
@@ -423,8 +421,8 @@ fn a_dead_worker_of_the_engine_is_noticed() {
         assert!(begun.elapsed() < PATIENCE, "the death of a worker that writes tables was not noticed");
         std::thread::yield_now();
     }
-    let change = Change { keyspace: Keyspace::Meta, key: b"k".to_vec(), value: None };
-    assert!(matches!(engine.commit(vec![change]), Err(StoreError::Poisoned)));
+    let change = Change { keyspace: Keyspace::Meta, key: b"k", value: None };
+    assert!(matches!(engine.commit(&[change]), Err(StoreError::Poisoned)));
 }
 
 /// What is compressed is checked by compressing it again, and the next build may do that differently.
@@ -433,7 +431,7 @@ fn journals_are_not_compressed() {
     let dir = tempfile::tempdir().unwrap();
     let engine = FjallEngine::open(dir.path(), 8 << 20).unwrap();
     let value = b"once upon a time ".repeat(1_000);
-    engine.commit(vec![Change { keyspace: Keyspace::Inbox, key: b"k".to_vec(), value: Some(value.clone()) }]).unwrap();
+    engine.commit(&[Change { keyspace: Keyspace::Inbox, key: b"k", value: Some(&value) }]).unwrap();
     assert!(journal(dir.path()).1.windows(value.len()).any(|bytes| bytes == value));
 }
 
@@ -442,7 +440,7 @@ fn journals_are_not_compressed() {
 fn emptying_a_keyspace_does_not_wait_for_the_next_batch_to_reach_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let engine = FjallEngine::open(dir.path(), 8 << 20).unwrap();
-    engine.commit(vec![Change { keyspace: Keyspace::Meta, key: b"k".to_vec(), value: None }]).unwrap();
+    engine.commit(&[Change { keyspace: Keyspace::Meta, key: b"k", value: None }]).unwrap();
     let before = journal(dir.path()).1;
     engine.clear(Keyspace::Dedupe0).unwrap();
     let after = journal(dir.path()).1;

@@ -181,13 +181,13 @@ impl Committer {
     /// Commits and publishes. What the draft says is true once this returned `Ok`.
     fn sync(&mut self, mut draft: Draft) -> Result<(), StoreError> {
         draft.books.write_changes(&self.books, &mut draft.batch);
-        let (changes, begun) = (draft.batch.len(), Instant::now());
-        if let Err(error) = self.shared.engine.commit(draft.batch.into_changes()) {
+        let (changes, begun) = (draft.batch.changes(), Instant::now());
+        if let Err(error) = self.shared.engine.commit(&changes) {
             return Err(self.poison(error));
         }
         let metrics = &self.shared.metrics;
         metrics.commit_seconds.observe(begun.elapsed().as_secs_f64());
-        metrics.commit_changes.observe(changes as f64);
+        metrics.commit_changes.observe(changes.len() as f64);
         metrics.commits.inc();
         metrics.dead_letters_dropped.inc_by(draft.dropped_letters as u64);
         self.books = draft.books;

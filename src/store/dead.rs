@@ -48,9 +48,12 @@ impl Bounds {
 }
 
 pub fn bury(letter: &DeadLetter, books: &mut DeadBooks, batch: &mut Batch) {
-    let record = record::encode_dead(letter);
-    books.bytes += KEY_BYTES + record.len() as u64;
-    batch.put(Keyspace::Dead, keys::dead(books.next), record);
+    let record = |bytes: &mut Vec<u8>| {
+        let before = bytes.len();
+        record::put_dead(letter, bytes);
+        books.bytes += KEY_BYTES + (bytes.len() - before) as u64;
+    };
+    batch.put(Keyspace::Dead, &keys::dead(books.next), record);
     books.next += 1;
 }
 
@@ -78,7 +81,7 @@ pub fn trim(
             _ => {}
         }
         for (number, bytes) in unsure.drain(..) {
-            batch.remove(Keyspace::Dead, keys::dead(number));
+            batch.remove(Keyspace::Dead, &keys::dead(number));
             books.head = number.saturating_add(1);
             books.bytes = books.bytes.saturating_sub(bytes);
             dropped += 1;
@@ -113,10 +116,10 @@ mod tests {
                 &mut batch,
             );
             if at.is_none() {
-                batch.put(Keyspace::Dead, keys::dead(books.next - 1), b"no letter".to_vec());
+                batch.put(Keyspace::Dead, &keys::dead(books.next - 1), |bytes| bytes.extend_from_slice(b"no letter"));
             }
         }
-        engine.commit(batch.into_changes()).unwrap();
+        engine.commit(&batch.changes()).unwrap();
         (engine, books)
     }
 

@@ -17,7 +17,7 @@ pub struct Draft {
     pub batch: Batch,
     pub books: Books,
     /// Entries of the appends in `batch`, whose keyspace depends on when it is committed.
-    dedupe: Vec<(Vec<u8>, Vec<u8>)>,
+    dedupe: Vec<([u8; 20], DedupeRecord)>,
     /// The epoch in which they were put.
     pub epoch: Option<u64>,
     /// The earliest due entry that was put.
@@ -66,8 +66,8 @@ impl Draft {
             engine.clear(keyspace)?;
             *held = Some(epoch);
         }
-        for (key, value) in self.dedupe.drain(..) {
-            self.batch.put(keyspace, key, value);
+        for (key, entry) in self.dedupe.drain(..) {
+            self.batch.put(keyspace, &key, |bytes| record::put_dedupe(entry, bytes));
         }
         self.epoch = Some(epoch);
         Ok(())
@@ -80,12 +80,11 @@ impl Draft {
     }
 
     fn append(&mut self, user: &UserId, message: &Message, tally: Tally, digest: u64, due: &mut DueMemory) {
-        let record = record::encode_message(message, tally);
-        self.batch.put(Keyspace::Inbox, keys::inbox(user, message.seq), record);
+        let record = |bytes: &mut Vec<u8>| record::put_message(message, tally, bytes);
+        self.batch.put(Keyspace::Inbox, &keys::inbox(user, message.seq), record);
         self.books.totals = self.books.totals.plus(message.weight());
         let key = DedupeKey { recipient: user.clone(), from: message.from.clone(), id: message.id.clone() };
-        let dedupe = record::encode_dedupe(DedupeRecord { seq: message.seq, digest });
-        self.dedupe.push((keys::dedupe(&key), dedupe));
+        self.dedupe.push((keys::dedupe(self.books.hash_key, &key), DedupeRecord { seq: message.seq, digest }));
         let minute = keys::minute_after(message.expires_ms);
         if due.remember(user, minute) {
             self.put_due(user, minute);
@@ -95,15 +94,16 @@ impl Draft {
     fn apply(&mut self, user: &UserId, op: Op, due: &mut DueMemory) {
         match op {
             Op::Remove { seq, bytes } => {
-                self.batch.remove(Keyspace::Inbox, keys::inbox(user, seq));
+                self.batch.remove(Keyspace::Inbox, &keys::inbox(user, seq));
                 self.books.totals = self.books.totals.since(Tally { messages: 1, bytes });
             }
             Op::PutDevice { device, record } => {
-                self.batch.put(Keyspace::Device, keys::device(user, &device), record::encode_device(&record));
+                let key = keys::device(user, &device);
+                self.batch.put(Keyspace::Device, &key, |bytes| record::put_device(&record, bytes));
             }
-            Op::DropDevice { device } => self.batch.remove(Keyspace::Device, keys::device(user, &device)),
+            Op::DropDevice { device } => self.batch.remove(Keyspace::Device, &keys::device(user, &device)),
             Op::PutUser { record } => {
-                self.batch.put(Keyspace::User, keys::user(user), record::encode_user(&record));
+                self.batch.put(Keyspace::User, &keys::user(user), |bytes| record::put_user(&record, bytes));
             }
             Op::PutDue { at_ms } => {
                 let minute = keys::minute_after(at_ms);
@@ -113,14 +113,14 @@ impl Draft {
             Op::DropDue { at_ms } => {
                 let minute = keys::minute_after(at_ms);
                 due.forget(user, minute);
-                self.batch.remove(Keyspace::Due, keys::due(minute, user));
+                self.batch.remove(Keyspace::Due, &keys::due(minute, user));
             }
             Op::Bury { letter } => dead::bury(&letter, &mut self.books.dead, &mut self.batch),
         }
     }
 
     fn put_due(&mut self, user: &UserId, minute: u64) {
-        self.batch.put(Keyspace::Due, keys::due(minute, user), Vec::new());
+        self.batch.put(Keyspace::Due, &keys::due(minute, user), |_| ());
         self.due_from = Some(self.due_from.map_or(minute, |from| from.min(minute)));
     }
 }

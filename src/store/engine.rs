@@ -40,12 +40,12 @@ impl Keyspace {
 }
 
 /// One key set to a value, or removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change<'a> {
     pub keyspace: Keyspace,
-    pub key: Vec<u8>,
+    pub key: &'a [u8],
     /// None removes the key; removing one that is not there is no error.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<&'a [u8]>,
 }
 
 /// Keys with `from <= key < to`; empty when `to <= from`.
@@ -71,7 +71,7 @@ pub trait Engine: Send + Sync + 'static {
     /// or, where the engine on disk finishes a table at that moment, some. After an error nobody
     /// knows whether they will be there after a restart, and nothing more may be committed.
     /// No two changes of one call may name the same key: engines differ in what that would mean.
-    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError>;
+    fn commit(&self, changes: &[Change<'_>]) -> Result<(), StoreError>;
 
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 

@@ -116,11 +116,11 @@ impl FjallEngine {
 }
 
 impl Engine for FjallEngine {
-    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    fn commit(&self, changes: &[Change<'_>]) -> Result<(), StoreError> {
         let persist = if planted(Bug::NoSync) { PersistMode::Buffer } else { PersistMode::SyncData };
         let mut batch =
             fjall::OwnedWriteBatch::with_capacity(self.database.clone(), changes.len()).durability(Some(persist));
-        for Change { keyspace, key, value } in changes {
+        for Change { keyspace, key, value } in changes.iter().copied() {
             match value {
                 Some(value) => batch.insert(self.keyspace(keyspace), key, value),
                 None => batch.remove(self.keyspace(keyspace), key),
@@ -404,8 +404,8 @@ mod tests {
     use super::*;
 
     fn put(engine: &FjallEngine, keyspace: Keyspace, key: &str, bytes: usize) {
-        let change = Change { keyspace, key: key.into(), value: Some(vec![0; bytes]) };
-        engine.commit(vec![change]).unwrap();
+        let change = Change { keyspace, key: key.as_bytes(), value: Some(&vec![0; bytes]) };
+        engine.commit(&[change]).unwrap();
     }
 
     /// Both workers are held up by tables that they may not write.

@@ -29,6 +29,9 @@ pub struct MemoryEngine {
 /// While it lives, commits wait before their sync.
 pub struct Gate(Arc<MemoryEngine>);
 
+/// A change as it is kept: an entry, set to a value or removed.
+type Put = ((Keyspace, Vec<u8>), Option<Vec<u8>>);
+
 type Tables = BTreeMap<(Keyspace, Vec<u8>), Vec<u8>>;
 
 #[derive(Default)]
@@ -36,7 +39,7 @@ struct Disk {
     synced: Tables,
     visible: Tables,
     /// In order; becomes part of `synced` with the next sync that succeeds.
-    unsynced: Vec<Vec<Change>>,
+    unsynced: Vec<Vec<Put>>,
     crashed: bool,
     gates: usize,
     waiting: usize,
@@ -95,7 +98,7 @@ impl MemoryEngine {
     /// Whether a commit that puts something into `keyspace` waits at a gate.
     pub fn holds_commit_of(&self, keyspace: Keyspace) -> bool {
         let disk = self.lock();
-        let puts = |change: &Change| change.keyspace == keyspace && change.value.is_some();
+        let puts = |((at, _), value): &Put| *at == keyspace && value.is_some();
         disk.gates > 0 && disk.waiting > 0 && disk.unsynced.iter().flatten().any(puts)
     }
 
@@ -139,7 +142,9 @@ impl MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
-    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    fn commit(&self, changes: &[Change<'_>]) -> Result<(), StoreError> {
+        let put = |change: &Change<'_>| ((change.keyspace, change.key.to_vec()), change.value.map(<[u8]>::to_vec));
+        let changes: Vec<Put> = changes.iter().map(put).collect();
         let mut disk = self.lock();
         disk.commits += 1;
         disk.unsynced.push(changes.clone());
@@ -219,11 +224,11 @@ impl Drop for Gate {
     }
 }
 
-fn apply(tables: &mut Tables, changes: &[Change]) {
-    for Change { keyspace, key, value } in changes {
+fn apply(tables: &mut Tables, changes: &[Put]) {
+    for (key, value) in changes {
         match value {
-            Some(value) => tables.insert((*keyspace, key.clone()), value.clone()),
-            None => tables.remove(&(*keyspace, key.clone())),
+            Some(value) => tables.insert(key.clone(), value.clone()),
+            None => tables.remove(key),
         };
     }
 }

@@ -5,13 +5,14 @@
 
 use super::batch::Batch;
 use super::engine::{Engine, Keyspace};
-use super::record::{decode_numbers, encode_numbers};
+use super::keys::HashKey;
+use super::record::{decode_numbers, numbers_bytes, put_numbers};
 use super::{StoreError, keys};
 use crate::ids::Seq;
 use crate::message::Tally;
 
-/// The format that this doorstep writes, and the newest that it reads.
-pub const FORMAT: u64 = 1;
+/// The format that this doorstep writes, and the only one that it reads.
+pub const FORMAT: u64 = 2;
 
 const KEY_FORMAT: &str = "format";
 const KEY_CEILING: &str = "ceiling";
@@ -37,6 +38,8 @@ pub struct DeadBooks {
 /// The store's books, as they are on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Books {
+    /// Written with the format, and never changed.
+    pub hash_key: HashKey,
     /// No seq above this was ever given out.
     pub ceiling: Seq,
     /// Wall time at which someone was last alive here, milliseconds.
@@ -90,11 +93,11 @@ pub fn put_clean(batch: &mut Batch, upto: Seq) {
 
 /// Whether this is the mark of an orderly end. A user may have the same name, but not as short a record.
 pub fn is_clean(key: &[u8], value: &[u8]) -> bool {
-    key == KEY_CLEAN.as_bytes() && value.len() == encode_numbers([0]).len()
+    key == KEY_CLEAN.as_bytes() && value.len() == numbers_bytes(1)
 }
 
 pub fn drop_clean(batch: &mut Batch) {
-    batch.remove(Keyspace::Meta, KEY_CLEAN.into());
+    batch.remove(Keyspace::Meta, KEY_CLEAN.as_bytes());
 }
 
 /// What opening found.
@@ -115,11 +118,7 @@ pub struct Found {
 /// Reads the books, and writes the format into a store that has none.
 pub fn read(engine: &dyn Engine, path: &str) -> Result<Found, StoreError> {
     let mut read = Reads { engine, count: 0 };
-    match read.numbers(KEY_FORMAT)? {
-        Some([found]) if found > FORMAT => return Err(newer(path, found)),
-        Some(_) => {}
-        None => put_format(engine)?,
-    }
+    let hash_key = read.hash_key(path)?;
     let ceiling = read.numbers(KEY_CEILING)?;
     let [ceiling_us, alive_ms] = ceiling.unwrap_or_default();
     let [messages, bytes] = read.lenient(KEY_TOTALS)?.unwrap_or_default();
@@ -136,6 +135,7 @@ pub fn read(engine: &dyn Engine, path: &str) -> Result<Found, StoreError> {
     let totals = Tally { messages, bytes };
     let (unclean_upto, expiry_paused) = (unclean.number().map(Seq), expiry.number().is_some_and(|paused| paused != 0));
     let books = Books {
+        hash_key,
         ceiling: Seq(ceiling_us),
         alive_ms,
         totals,
@@ -178,6 +178,18 @@ struct Reads<'a> {
 }
 
 impl Reads<'_> {
+    /// The one of the store, which is of the format that is known here; one that is new is given both.
+    fn hash_key(&mut self, path: &str) -> Result<HashKey, StoreError> {
+        // The first number is the format, whatever may follow in another one.
+        match self.numbers(KEY_FORMAT)? {
+            Some([FORMAT]) => {
+                Ok(HashKey(self.numbers(KEY_FORMAT)?.map_or([0; 2], |[_, first, second]| [first, second])))
+            }
+            Some([found]) => Err(other_format(path, found)),
+            None => put_format(self.engine),
+        }
+    }
+
     /// Without this record the store cannot be used safely, so a damaged one is an error.
     fn numbers<const N: usize>(&mut self, key: &str) -> Result<Option<[u64; N]>, StoreError> {
         self.count += 1;
@@ -217,16 +229,19 @@ fn decode_or_report<const N: usize>(key: &str, record: &[u8]) -> Option<[u64; N]
 }
 
 fn put<const N: usize>(batch: &mut Batch, key: &str, numbers: [u64; N]) {
-    batch.put(Keyspace::Meta, key.into(), encode_numbers(numbers));
+    batch.put(Keyspace::Meta, key.as_bytes(), |bytes| put_numbers(numbers, bytes));
 }
 
-fn put_format(engine: &dyn Engine) -> Result<(), StoreError> {
+fn put_format(engine: &dyn Engine) -> Result<HashKey, StoreError> {
+    let hash_key = HashKey::random();
+    let HashKey([first, second]) = hash_key;
     let mut batch = Batch::default();
-    put(&mut batch, KEY_FORMAT, [FORMAT]);
-    engine.commit(batch.into_changes())
+    put(&mut batch, KEY_FORMAT, [FORMAT, first, second]);
+    engine.commit(&batch.changes())?;
+    Ok(hash_key)
 }
 
-fn newer(path: &str, found: u64) -> StoreError {
+fn other_format(path: &str, found: u64) -> StoreError {
     let small = |format: u64| u32::try_from(format).unwrap_or(u32::MAX);
-    StoreError::NewerFormat { path: path.to_owned(), found: small(found), known: small(FORMAT) }
+    StoreError::OtherFormat { path: path.to_owned(), found: small(found), known: small(FORMAT) }
 }

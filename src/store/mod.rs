@@ -37,7 +37,9 @@ use crate::message::{Message, Tally};
 use crate::planted::{Bug, planted};
 
 pub use fjall_engine::FjallEngine;
-// For those who make journals up.
+// For those who make stores and journals up.
+#[doc(hidden)]
+pub use keys::{HashKey, dedupe as dedupe_key};
 #[doc(hidden)]
 pub use mend::{MendError, mend};
 
@@ -46,8 +48,8 @@ pub use mend::{MendError, mend};
 pub enum StoreError {
     #[error("the store at {path} is in use by another process")]
     Locked { path: String },
-    #[error("the store at {path} has format {found}, this doorstep knows up to {known}")]
-    NewerFormat { path: String, found: u32, known: u32 },
+    #[error("the store at {path} has format {found}, and this doorstep knows format {known} only")]
+    OtherFormat { path: String, found: u32, known: u32 },
     #[error("the disk could not be written: {0}")]
     Write(String),
     #[error("the disk could not be read: {0}")]

@@ -108,7 +108,7 @@ impl Reader {
     }
 
     pub fn dedupe(&self, key: &DedupeKey) -> Result<Option<DedupeRecord>, StoreError> {
-        let key = keys::dedupe(key);
+        let key = keys::dedupe(self.shared.hash_key, key);
         for keyspace in self.shared.epochs.readable() {
             let Some(value) = self.engine().get(keyspace, &key)? else { continue };
             match record::decode_dedupe(&value) {
@@ -148,14 +148,14 @@ impl Reader {
         deadline: Instant,
     ) -> Result<(Vec<QueueSummary>, bool), StoreError> {
         let mut found = Vec::new();
-        let mut rest = keys::from_name(Vec::new());
+        let mut rest = keys::inboxes_from(Vec::new());
         let mut complete = true;
         while let Some(user) = self.next_user(Keyspace::Inbox, &rest)? {
             if Instant::now() >= deadline {
                 complete = false;
                 break;
             }
-            rest.from = keys::past_user(&user);
+            rest.from = keys::past_inbox(&user);
             found.extend(self.summary(user)?);
             if found.len() >= limit.saturating_mul(2).max(1) {
                 keep_foremost(&mut found, sort, limit);
@@ -168,10 +168,10 @@ impl Reader {
     /// Users with a registered device, in name order after `after`.
     pub fn users(&self, after: Option<&UserId>, limit: usize) -> Result<Vec<UserId>, StoreError> {
         let mut users = Vec::new();
-        let mut rest = keys::from_name(after.map(keys::past_user).unwrap_or_default());
+        let mut rest = keys::devices_from(after.map(keys::past_devices).unwrap_or_default());
         while users.len() < limit {
             let Some(user) = self.next_user(Keyspace::Device, &rest)? else { break };
-            rest.from = keys::past_user(&user);
+            rest.from = keys::past_devices(&user);
             users.push(user);
         }
         Ok(users)
@@ -233,7 +233,7 @@ impl Reader {
     #[allow(clippy::type_complexity, reason = "used once, right above")]
     fn devices(&self, user: &UserId) -> Result<Vec<Result<(DeviceId, DeviceRecord), DeviceId>>, StoreError> {
         let mut devices = Vec::new();
-        let range = keys::all_of_user(user);
+        let range = keys::devices(user);
         self.engine().scan(Keyspace::Device, &range, Order::Ascending, &mut |key, value| {
             if let Some((_, device)) = keys::split_device(key) {
                 devices.push(match record::decode_device(value) {
@@ -250,7 +250,7 @@ impl Reader {
     }
 
     fn has_dedupe(&self, user: &UserId) -> Result<bool, StoreError> {
-        let range = keys::all_of_user(user);
+        let range = keys::dedupe_range(user);
         for keyspace in self.shared.epochs.readable() {
             let mut found = false;
             self.engine().scan(keyspace, &range, Order::Ascending, &mut |_, _| {
@@ -287,7 +287,7 @@ impl Reader {
     }
 
     fn summary(&self, user: UserId) -> Result<Option<QueueSummary>, StoreError> {
-        let range = keys::all_of_user(&user);
+        let range = keys::whole_inbox(&user);
         let (first, last) = (self.edge(&range, Order::Ascending)?, self.edge(&range, Order::Descending)?);
         let (Some(first), Some(last)) = (first, last) else { return Ok(None) };
         let waiting = last.tally.since(first.before);

@@ -43,10 +43,10 @@ impl From<IdError> for RecordError {
 }
 
 /// `flags ts_ms expires_ms tally.messages tally.bytes id from body`
-pub fn encode_message(message: &Message, tally: Tally) -> Vec<u8> {
-    let mut record = Encoder::with_capacity(message.weight() as usize);
-    put_message(&mut record, message, tally);
-    record.seal()
+pub fn put_message(message: &Message, tally: Tally, into: &mut Vec<u8>) {
+    let mut record = Encoder::begin(into);
+    record.message(message, tally);
+    record.seal();
 }
 
 /// What the message in a record of this size weighed: decay changes bytes, not how many there are. With
@@ -61,14 +61,14 @@ pub fn decode_message(seq: Seq, record: &[u8]) -> Result<Stored, RecordError> {
 }
 
 /// `flags start cursor pushed_upto last_seen_ms`
-pub fn encode_device(device: &DeviceRecord) -> Vec<u8> {
-    let mut record = Encoder::with_capacity(33);
+pub fn put_device(device: &DeviceRecord, into: &mut Vec<u8>) {
+    let mut record = Encoder::begin(into);
     record.u8(if device.gap { FLAG_GAP } else { 0 });
     record.u64(device.start.0);
     record.u64(device.cursor.0);
     record.u64(device.pushed_upto.0);
     record.u64(device.last_seen_ms);
-    record.seal()
+    record.seal();
 }
 
 pub fn decode_device(record: &[u8]) -> Result<DeviceRecord, RecordError> {
@@ -79,8 +79,8 @@ pub fn decode_device(record: &[u8]) -> Result<DeviceRecord, RecordError> {
 }
 
 /// `last_seen_ms presence_version`
-pub fn encode_user(user: &UserRecord) -> Vec<u8> {
-    encode_numbers([user.last_seen_ms, user.presence_version])
+pub fn put_user(user: &UserRecord, into: &mut Vec<u8>) {
+    put_numbers([user.last_seen_ms, user.presence_version], into);
 }
 
 pub fn decode_user(record: &[u8]) -> Result<UserRecord, RecordError> {
@@ -89,8 +89,8 @@ pub fn decode_user(record: &[u8]) -> Result<UserRecord, RecordError> {
 }
 
 /// `seq digest`
-pub fn encode_dedupe(dedupe: DedupeRecord) -> Vec<u8> {
-    encode_numbers([dedupe.seq.0, dedupe.digest])
+pub fn put_dedupe(dedupe: DedupeRecord, into: &mut Vec<u8>) {
+    put_numbers([dedupe.seq.0, dedupe.digest], into);
 }
 
 pub fn decode_dedupe(record: &[u8]) -> Result<DedupeRecord, RecordError> {
@@ -99,8 +99,8 @@ pub fn decode_dedupe(record: &[u8]) -> Result<DedupeRecord, RecordError> {
 }
 
 /// `reason seq buried_ms user device message?`; a device of no length stands for none.
-pub fn encode_dead(letter: &DeadLetter) -> Vec<u8> {
-    let mut record = Encoder::with_capacity(256);
+pub fn put_dead(letter: &DeadLetter, into: &mut Vec<u8>) {
+    let mut record = Encoder::begin(into);
     record.u8(reason_number(letter.reason));
     record.u64(letter.seq.0);
     record.u64(letter.buried_ms);
@@ -108,9 +108,9 @@ pub fn encode_dead(letter: &DeadLetter) -> Vec<u8> {
     record.text(letter.device.as_ref().map_or("", DeviceId::as_str));
     record.u8(u8::from(letter.message.is_some()));
     if let Some(message) = &letter.message {
-        put_message(&mut record, message, Tally::default());
+        record.message(message, Tally::default());
     }
-    record.seal()
+    record.seal();
 }
 
 pub fn decode_dead(record: &[u8]) -> Result<DeadLetter, RecordError> {
@@ -131,12 +131,17 @@ pub fn decode_dead(record: &[u8]) -> Result<DeadLetter, RecordError> {
 }
 
 /// A record that is a row of numbers.
-pub fn encode_numbers<const N: usize>(numbers: [u64; N]) -> Vec<u8> {
-    let mut record = Encoder::with_capacity(8 * N);
+pub fn put_numbers<const N: usize>(numbers: [u64; N], into: &mut Vec<u8>) {
+    let mut record = Encoder::begin(into);
     for number in numbers {
         record.u64(number);
     }
-    record.seal()
+    record.seal();
+}
+
+/// How long a record is that is a row of so many numbers.
+pub fn numbers_bytes(count: usize) -> usize {
+    HEADER_BYTES + 8 * count
 }
 
 pub fn decode_numbers<const N: usize>(record: &[u8]) -> Result<[u64; N], RecordError> {
@@ -146,17 +151,6 @@ pub fn decode_numbers<const N: usize>(record: &[u8]) -> Result<[u64; N], RecordE
         *number = fields.u64()?;
     }
     Ok(numbers)
-}
-
-fn put_message(record: &mut Encoder, message: &Message, tally: Tally) {
-    record.u8(if message.retry { FLAG_RETRY } else { 0 });
-    record.u64(message.ts_ms);
-    record.u64(message.expires_ms);
-    record.u64(tally.messages);
-    record.u64(tally.bytes);
-    record.text(message.id.as_str());
-    record.text(message.from.as_str());
-    record.0.extend_from_slice(&message.body);
 }
 
 fn take_message(seq: Seq, fields: &mut Decoder<'_>) -> Result<Stored, RecordError> {
@@ -184,37 +178,52 @@ fn reason_of(number: u8) -> Option<DeadReason> {
     [Expired, Purged, Lapsed, DeviceForgotten, Corrupt].into_iter().find(|reason| reason_number(*reason) == number)
 }
 
-struct Encoder(Vec<u8>);
+/// Writes one record behind what is in a buffer already.
+struct Encoder<'a> {
+    bytes: &'a mut Vec<u8>,
+    start: usize,
+}
 
-impl Encoder {
-    fn with_capacity(payload_bytes: usize) -> Self {
-        let mut record = Vec::with_capacity(HEADER_BYTES + payload_bytes);
-        record.resize(HEADER_BYTES, 0);
-        Self(record)
+impl<'a> Encoder<'a> {
+    fn begin(bytes: &'a mut Vec<u8>) -> Self {
+        let start = bytes.len();
+        bytes.extend_from_slice(&[0; HEADER_BYTES]);
+        Self { bytes, start }
     }
 
     fn u8(&mut self, number: u8) {
-        self.0.push(number);
+        self.bytes.push(number);
     }
 
     fn u64(&mut self, number: u64) {
-        self.0.extend_from_slice(&number.to_be_bytes());
+        self.bytes.extend_from_slice(&number.to_be_bytes());
     }
 
     /// Ids are at most 128 bytes long, so one byte holds the length.
     fn text(&mut self, text: &str) {
         debug_assert!(text.len() <= usize::from(u8::MAX));
         self.u8(text.len() as u8);
-        self.0.extend_from_slice(text.as_bytes());
+        self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    fn seal(mut self) -> Vec<u8> {
-        if let Some((header, payload)) = self.0.split_first_chunk_mut::<HEADER_BYTES>() {
+    fn message(&mut self, message: &Message, tally: Tally) {
+        self.u8(if message.retry { FLAG_RETRY } else { 0 });
+        self.u64(message.ts_ms);
+        self.u64(message.expires_ms);
+        self.u64(tally.messages);
+        self.u64(tally.bytes);
+        self.text(message.id.as_str());
+        self.text(message.from.as_str());
+        self.bytes.extend_from_slice(&message.body);
+    }
+
+    fn seal(self) {
+        let record = self.bytes.get_mut(self.start..).unwrap_or_default();
+        if let Some((header, payload)) = record.split_first_chunk_mut::<HEADER_BYTES>() {
             let [version, checksum @ ..] = header;
             *version = VERSION;
             checksum.copy_from_slice(&xxh3_64(payload).to_be_bytes());
         }
-        self.0
     }
 }
 
@@ -269,32 +278,43 @@ mod tests {
         }
     }
 
+    fn record(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut bytes = b"the record before".to_vec();
+        put(&mut bytes);
+        assert!(bytes.starts_with(b"the record before"));
+        bytes.split_off(b"the record before".len())
+    }
+
+    fn encoded(message: &Message, tally: Tally) -> Vec<u8> {
+        record(|bytes| put_message(message, tally, bytes))
+    }
+
     #[test]
     fn what_was_written_is_read() {
         let tally = Tally { messages: 3, bytes: 999 };
-        let stored = decode_message(Seq(77), &encode_message(&message(), tally)).unwrap();
+        let stored = decode_message(Seq(77), &encoded(&message(), tally)).unwrap();
         assert_eq!((&*stored.message, stored.tally), (&message(), tally));
 
         let device = DeviceRecord { start: Seq(4), cursor: Seq(1), pushed_upto: Seq(2), last_seen_ms: 3, gap: true };
-        assert_eq!(decode_device(&encode_device(&device)), Ok(device));
+        assert_eq!(decode_device(&record(|bytes| put_device(&device, bytes))), Ok(device));
 
         for message in [None, Some(Arc::new(message()))] {
             let (reason, device) = (DeadReason::Lapsed, message.as_ref().map(|_| DeviceId::new("phone").unwrap()));
             let user = UserId::new("bob").unwrap();
             let letter = DeadLetter { reason, user, device, seq: Seq(77), message, buried_ms: 8 };
-            assert_eq!(decode_dead(&encode_dead(&letter)), Ok(letter));
+            assert_eq!(decode_dead(&record(|bytes| put_dead(&letter, bytes))), Ok(letter));
         }
     }
 
     #[test]
     fn the_weight_can_be_told_from_the_size_alone() {
-        let record = encode_message(&message(), Tally::default());
+        let record = encoded(&message(), Tally::default());
         assert_eq!(weight_of_record(record.len() as u64), message().weight());
     }
 
     #[test]
     fn every_damage_is_an_error_and_no_panic() {
-        let record = encode_message(&message(), Tally::default());
+        let record = encoded(&message(), Tally::default());
         for length in 0..record.len() {
             assert!(decode_message(Seq(77), &record[..length]).is_err(), "cut to {length}");
         }
@@ -308,13 +328,14 @@ mod tests {
     #[test]
     fn fields_are_checked_even_under_a_right_checksum() {
         let reseal = |change: fn(&mut Vec<u8>)| {
-            let mut record = Encoder(encode_message(&message(), Tally::default()));
-            change(&mut record.0);
-            decode_message(Seq(77), &record.seal()).map(|_| ())
+            let mut record = encoded(&message(), Tally::default());
+            change(&mut record);
+            Encoder { bytes: &mut record, start: 0 }.seal();
+            decode_message(Seq(77), &record).map(|_| ())
         };
         assert_eq!(reseal(|record| record.truncate(HEADER_BYTES + 20)), Err(RecordError::Short));
         assert_eq!(reseal(|record| record[HEADER_BYTES + 33] = 0), Err(RecordError::Field));
-        let mut newer = encode_message(&message(), Tally::default());
+        let mut newer = encoded(&message(), Tally::default());
         newer[0] = VERSION + 1;
         assert_eq!(decode_message(Seq(77), &newer).map(|_| ()), Err(RecordError::Newer(VERSION + 1)));
     }

@@ -7,6 +7,7 @@ use super::StoreState;
 use super::dedupe::Epochs;
 use super::due::DueHint;
 use super::engine::Engine;
+use super::keys::HashKey;
 use super::meta::Books;
 use crate::ids::Seq;
 use crate::metrics::Metrics;
@@ -15,6 +16,7 @@ pub struct Shared {
     pub engine: Arc<dyn Engine>,
     pub metrics: Arc<Metrics>,
     pub epochs: Epochs,
+    pub hash_key: HashKey,
     pub due: DueHint,
     /// Set from outside; the commit thread writes it down.
     pub expiry_paused: Arc<AtomicBool>,
@@ -30,6 +32,7 @@ impl Shared {
             engine,
             metrics,
             epochs,
+            hash_key: books.hash_key,
             due: DueHint::default(),
             expiry_paused: Arc::new(AtomicBool::new(books.expiry_paused)),
             state: AtomicU8::new(state_number(StoreState::Ok)),

@@ -121,7 +121,7 @@ impl HeldReads {
 }
 
 impl Engine for HeldReads {
-    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    fn commit(&self, changes: &[Change<'_>]) -> Result<(), StoreError> {
         self.inner.commit(changes)
     }
 

@@ -114,11 +114,13 @@ fn put_back(engine: &MemoryEngine) {
     let mut visit = |key: &[u8], value: &[u8]| {
         let (minute, user) = key.split_first_chunk().unwrap();
         let earlier = (u64::from_be_bytes(*minute) - PUT_BACK_MINUTES).to_be_bytes();
-        changes.push(Change { keyspace: Keyspace::Due, key: key.to_vec(), value: None });
-        changes.push(Change { keyspace: Keyspace::Due, key: [&earlier, user].concat(), value: Some(value.to_vec()) });
+        changes.push((key.to_vec(), None));
+        changes.push(([&earlier, user].concat(), Some(value.to_vec())));
         ControlFlow::Continue(())
     };
     engine.scan(Keyspace::Due, &everything, Order::Ascending, &mut visit).unwrap();
     assert!(!changes.is_empty(), "nothing will ever be due");
-    engine.commit(changes).unwrap();
+    let keyspace = Keyspace::Due;
+    let changes = changes.iter().map(|(key, value)| Change { keyspace, key, value: value.as_deref() });
+    engine.commit(&changes.collect::<Vec<_>>()).unwrap();
 }

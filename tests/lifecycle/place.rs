@@ -32,8 +32,12 @@ pub fn all(engine: &FjallEngine, keyspace: Keyspace) -> Vec<(Vec<u8>, Vec<u8>)> 
     found
 }
 
+pub fn change<'a>((keyspace, key, value): &'a (Keyspace, Vec<u8>, &Vec<u8>)) -> Change<'a> {
+    Change { keyspace: *keyspace, key, value: Some(value) }
+}
+
 pub fn put(engine: &FjallEngine, keyspace: Keyspace, key: &[u8], value: Vec<u8>) {
-    engine.commit(vec![Change { keyspace, key: key.to_vec(), value: Some(value) }]).unwrap();
+    engine.commit(&[Change { keyspace, key, value: Some(&value) }]).unwrap();
 }
 
 /// One of the store's own records: a header, and a row of numbers.

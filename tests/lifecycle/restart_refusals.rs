@@ -83,19 +83,20 @@ async fn a_port_in_use_says_so_and_the_store_stays_clean() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_of_a_newer_format_is_refused_and_stays_as_it_is() {
+async fn a_store_of_another_format_is_refused_and_stays_as_it_is() {
     let history = History::new();
     let mut daemon = Daemon::start(|_| ()).await;
     send_one(&daemon, "bob", "m1", &history).await;
     assert!(daemon.terminate().await.success());
     let data = daemon.data_dir();
-    place::inside(&data, |engine| place::put_numbers(engine, "format", &[7]));
-    let before = place::inside(&data, contents);
-    assert_refused(daemon.try_restart().await, &[&text(&data), "format 7", "1"]);
-    place::inside(&data, |engine| {
-        assert!(contents(engine) == before, "the refusal changed the store");
-        place::put_numbers(engine, "format", &[1]);
-    });
+    let ours = place::inside(&data, |engine| place::numbers(engine, "format"));
+    for other in [&[1][..], &[7]] {
+        place::inside(&data, |engine| place::put_numbers(engine, "format", other));
+        let before = place::inside(&data, contents);
+        assert_refused(daemon.try_restart().await, &[&text(&data), &format!("format {}", other[0]), "format 2 only"]);
+        assert!(place::inside(&data, contents) == before, "the refusal changed the store");
+    }
+    place::inside(&data, |engine| place::put_numbers(engine, "format", &ours));
     daemon.restart().await;
     assert_untouched(&daemon, &history).await;
 }

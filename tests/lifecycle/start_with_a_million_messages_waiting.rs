@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use doorstep::store::FjallEngine;
-use doorstep::store::engine::{Change, Engine, Keyspace};
+use doorstep::store::engine::{Engine, Keyspace};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::common::client::TestClient;
 use crate::common::daemon::Daemon;
@@ -105,22 +106,25 @@ fn multiply(engine: &FjallEngine) {
         for user in batch * BATCH_USERS..(batch + 1) * BATCH_USERS {
             let name = format!("u-{user:06}");
             let known = if user >= USERS - RECENT_USERS { &fading[..] } else { &[] };
-            changes.extend(lasting.iter().chain(known).map(|(keyspace, key, value)| Change {
-                keyspace: *keyspace,
-                key: renamed(key, &name),
-                value: Some(value.clone()),
-            }));
+            let entries = lasting.iter().chain(known);
+            changes.extend(entries.map(|(keyspace, key, value)| (*keyspace, renamed(*keyspace, key, &name), value)));
         }
-        engine.commit(changes).unwrap();
+        engine.commit(&changes.iter().map(place::change).collect::<Vec<_>>()).unwrap();
     }
     let [messages, bytes] = place::numbers(engine, "totals")[..] else { panic!("two numbers") };
     place::put_numbers(engine, "totals", &[messages * USERS, bytes * USERS]);
 }
 
-fn renamed(key: &[u8], name: &str) -> Vec<u8> {
-    let at = key.windows(TEMPLATE.len()).position(|part| part == TEMPLATE.as_bytes()).unwrap();
+/// The key as it would be with another name. Of what dedupe knows only where it lies is made right: it is there to
+/// be many, and nobody looks for it.
+fn renamed(keyspace: Keyspace, key: &[u8], name: &str) -> Vec<u8> {
     let mut key = key.to_vec();
-    key[at..at + TEMPLATE.len()].copy_from_slice(name.as_bytes());
+    if let Some(at) = key.windows(TEMPLATE.len()).position(|part| part == TEMPLATE.as_bytes()) {
+        key[at..at + TEMPLATE.len()].copy_from_slice(name.as_bytes());
+    }
+    if matches!(keyspace, Keyspace::Inbox | Keyspace::Dedupe0 | Keyspace::Dedupe1) {
+        key[..4].copy_from_slice(&(xxh3_64(name.as_bytes()) as u32).to_be_bytes());
+    }
     key
 }
 

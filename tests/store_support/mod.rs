@@ -306,7 +306,7 @@ impl Counting {
 }
 
 impl Engine for Counting {
-    fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    fn commit(&self, changes: &[Change<'_>]) -> Result<(), StoreError> {
         assert!(!self.commits_panic.load(Ordering::SeqCst), "a panic was asked for");
         self.inner.commit(changes)
     }

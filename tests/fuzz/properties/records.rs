@@ -16,7 +16,7 @@ use doorstep::store::engine::{Change, Engine, Keyspace};
 use doorstep::store::memory::MemoryEngine;
 use doorstep::store::reader::{QueueSort, Reader};
 use doorstep::store::writer::Cellar;
-use doorstep::store::{DedupeKey, Page};
+use doorstep::store::{DedupeKey, HashKey, Page, dedupe_key};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Verdict;
@@ -31,6 +31,8 @@ const NOW_MS: u64 = 1_800_000_000_000;
 const USER: &str = "bob";
 const SEQS: [Seq; 2] = [Seq::ZERO, Seq(u64::MAX)];
 const HEADER_BYTES: usize = 9;
+const FORMAT: u64 = 2;
+const HASH_KEY: HashKey = HashKey([1, 2]);
 /// `flags ts_ms expires_ms messages bytes` of a message.
 const NUMBERS_BYTES: usize = 33;
 
@@ -39,12 +41,11 @@ type Entries = BTreeMap<(Keyspace, Vec<u8>), Vec<u8>>;
 pub fn hold(data: &[u8]) -> Verdict {
     let entries = entries(data);
     let engine = MemoryEngine::new();
-    let change = |((keyspace, key), value): (&(Keyspace, Vec<u8>), &Vec<u8>)| Change {
-        keyspace: *keyspace,
-        key: key.clone(),
-        value: Some(value.clone()),
-    };
-    engine.commit(entries.iter().map(change).collect()).unwrap();
+    let mut changes = Vec::new();
+    for ((keyspace, key), value) in &entries {
+        changes.push(Change { keyspace: *keyspace, key, value: Some(value) });
+    }
+    engine.commit(&changes).unwrap();
     let Config { store, queue, .. } = &*CONFIG;
     let Ok(cellar) = Cellar::open_on(engine.clone(), store, queue, Metrics::new(), NOW_MS) else {
         // Only these two are needed to be safe.
@@ -64,8 +65,7 @@ fn read_all(reader: &Reader, entries: &Entries) -> usize {
     let page = reader.page(&user, SEQS[0], SEQS[1], usize::MAX, u64::MAX).unwrap();
     is_what_lies_there(&page, &user, entries);
     let loaded = reader.load(&user).unwrap();
-    let key = DedupeKey { recipient: user.clone(), from: user.clone(), id: MessageId::new("m").unwrap() };
-    let dedupe = reader.dedupe(&key).unwrap();
+    let dedupe = reader.dedupe(&message()).unwrap();
     let due = reader.due(u64::MAX, usize::MAX).unwrap();
     let deadline = Instant::now() + Duration::from_secs(3600);
     for sort in [QueueSort::Depth, QueueSort::Bytes, QueueSort::Age] {
@@ -84,7 +84,7 @@ fn read_all(reader: &Reader, entries: &Entries) -> usize {
 /// Each record of the range is a message that says what it says, or is reported as damaged.
 fn is_what_lies_there(page: &Page, user: &UserId, entries: &Entries) {
     assert!(page.end);
-    let prefix = [user.as_str().as_bytes(), &[0]].concat();
+    let prefix = [&spread()[..], user.as_str().as_bytes(), &[0]].concat();
     let of_user = |key: &[u8]| key.len() == prefix.len() + 8 && key.starts_with(&prefix);
     let lies: BTreeMap<u64, &[u8]> = entries
         .iter()
@@ -125,13 +125,13 @@ fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(text).ok()?, rest))
 }
 
-/// A record that the store cannot do without is there, and cannot be used: damaged, or of a newer format.
+/// A record that the store cannot do without is there, and cannot be used: damaged, or of another format.
 fn is_unusable(entries: &Entries, key: &str) -> bool {
-    let numbers = if key == "format" { 1 } else { 2 };
+    let numbers = if key == "format" { 3 } else { 2 };
     let Some(record) = entries.get(&(Keyspace::Meta, key.into())) else { return false };
     let Some(first) = record.get(HEADER_BYTES..HEADER_BYTES + 8) else { return true };
-    let is_newer = key == "format" && u64::from_be_bytes(first.try_into().unwrap()) > 1;
-    !is_sound(record) || record.len() < HEADER_BYTES + 8 * numbers || is_newer
+    let is_another = key == "format" && u64::from_be_bytes(first.try_into().unwrap()) != FORMAT;
+    !is_sound(record) || record.len() < HEADER_BYTES + 8 * numbers || is_another
 }
 
 fn is_sound(record: &[u8]) -> bool {
@@ -141,7 +141,9 @@ fn is_sound(record: &[u8]) -> bool {
 /// Entries as the bytes have it: where each lies, whether its header is made right, its key, its record.
 fn entries(data: &[u8]) -> Entries {
     let mut bytes = Bytes(data);
-    let mut entries = Entries::new();
+    // Other bytes may say something else.
+    let format = [FORMAT, HASH_KEY.0[0], HASH_KEY.0[1]].map(u64::to_be_bytes).concat();
+    let mut entries = Entries::from([((Keyspace::Meta, b"format".to_vec()), sealed(&format))]);
     while !bytes.is_empty() {
         let (place, how) = (bytes.byte(), bytes.byte());
         let keyspace = Keyspace::ALL[usize::from(place) % Keyspace::ALL.len()];
@@ -162,14 +164,25 @@ fn key(keyspace: Keyspace, how: u8, bytes: &[u8]) -> Vec<u8> {
     let mut number = [0; 8];
     number.iter_mut().rev().zip(bytes).for_each(|(place, byte)| *place = *byte);
     match keyspace {
-        Keyspace::Inbox => [&name[..], &number].concat(),
+        Keyspace::Inbox => [&spread()[..], &name, &number].concat(),
         Keyspace::Device => [&name[..], bytes].concat(),
         Keyspace::User => USER.into(),
-        Keyspace::Dedupe0 | Keyspace::Dedupe1 => [&name[..], &name, b"m"].concat(),
+        Keyspace::Dedupe0 | Keyspace::Dedupe1 => dedupe_key(HASH_KEY, &message()).to_vec(),
         Keyspace::Due => [&number[..], USER.as_bytes()].concat(),
         Keyspace::Dead => number.to_vec(),
         Keyspace::Meta => META[usize::from(number[7]) % META.len()].into(),
     }
+}
+
+/// What dedupe is asked about.
+fn message() -> DedupeKey {
+    let user = UserId::new(USER).unwrap();
+    DedupeKey { recipient: user.clone(), from: user, id: MessageId::new("m").unwrap() }
+}
+
+/// What the keys of this user's messages begin with.
+fn spread() -> [u8; 4] {
+    (xxh3_64(USER.as_bytes()) as u32).to_be_bytes()
 }
 
 fn sealed(fields: &[u8]) -> Vec<u8> {
