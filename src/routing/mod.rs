@@ -23,6 +23,7 @@ mod line;
 pub mod outstanding;
 mod presence;
 pub mod presence_view;
+mod reads;
 mod replaying;
 pub mod reporter;
 pub mod router;

@@ -9,10 +9,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use super::command::{Command, Query, Report};
+use super::command::{Command, Query};
 use super::effect::Effect;
 use super::outstanding::Outstanding;
 use super::presence_view::PresenceView;
+use super::reads::{Read, Reads};
 use super::router::{Batch, Router};
 use super::session_handle::Sender;
 use super::state::State;
@@ -53,20 +54,13 @@ pub struct Shard {
     /// Whoever was handed something in this batch: woken once, at its end.
     touched: Vec<Sender>,
     writes: Vec<Write>,
-    reads: Vec<Read>,
-}
-
-/// Something to be read from the store, off the async threads.
-enum Read {
-    Load(crate::ids::UserId),
-    Page(Box<super::effect::ReadPage>),
-    Sweep { user: crate::ids::UserId, job: u64, after: crate::ids::Seq, upto: crate::ids::Seq },
-    LookUp(crate::store::DedupeKey),
+    reads: Reads,
 }
 
 impl Shard {
     pub fn new(index: usize, state: State, world: World, mail: Mail) -> Self {
-        let (effects, touched, writes, reads) = Default::default();
+        let (effects, touched, writes) = Default::default();
+        let reads = Reads::new(index, world.clone(), state.core().settings.page_bytes);
         Self { index, state, world, mail, effects, touched, writes, reads }
     }
 
@@ -106,6 +100,7 @@ impl Shard {
         let now = self.world.clock.now();
         self.state.observe_total_bytes(self.world.reader.totals().1);
         for command in commands {
+            self.reads.note(&command);
             self.state.apply(command, now, &mut self.effects);
             if self.effects.len() >= EFFECTS_MAX {
                 self.carry_out_all();
@@ -160,10 +155,10 @@ impl Shard {
                 sender.answer(answer);
                 self.touched.push(sender);
             }
-            Effect::Load(user) => self.reads.push(Read::Load(user)),
-            Effect::ReadPage(page) => self.reads.push(Read::Page(page)),
-            Effect::ReadSweep { user, job, after, upto } => self.reads.push(Read::Sweep { user, job, after, upto }),
-            Effect::LookUp(key) => self.reads.push(Read::LookUp(key)),
+            Effect::Load(user) => self.reads.ask(Read::Load(user)),
+            Effect::ReadPage(page) => self.reads.ask(Read::Page(page)),
+            Effect::ReadSweep { user, job, after, upto } => self.reads.ask(Read::Sweep { user, job, after, upto }),
+            Effect::LookUp(key) => self.reads.ask(Read::LookUp(key)),
             Effect::Write(write) => {
                 log_burials(&write);
                 self.writes.push(write);
@@ -179,7 +174,7 @@ impl Shard {
         }
     }
 
-    /// One hand-over to the store, one wake a session, one job of reads.
+    /// One hand-over to the store, one wake a session, and what may be read now.
     fn hand_over(&mut self) {
         if !self.writes.is_empty() {
             self.world.writer.submit(self.index, std::mem::take(&mut self.writes));
@@ -189,14 +184,7 @@ impl Shard {
         for sender in self.touched.drain(..) {
             sender.wake();
         }
-        if !self.reads.is_empty() {
-            let (world, index) = (self.world.clone(), self.index);
-            let page = self.state.core().settings.page_bytes;
-            let reads = std::mem::take(&mut self.reads);
-            // Detached on purpose: its result is a report. A user has at most one read of a kind under
-            // way, so their number is bounded by the users in memory.
-            drop(tokio::task::spawn_blocking(move || read_all(&world, index, page, reads)));
-        }
+        self.reads.start();
     }
 
     fn answer(&self, query: Query) {
@@ -210,41 +198,6 @@ impl Shard {
 
 fn address(sender: &Sender) -> usize {
     Arc::as_ptr(sender).cast::<()>().addr()
-}
-
-/// Reads one after the other and reports each to its owner, in the order in which they were asked for.
-fn read_all(world: &World, shard: usize, page_bytes: u64, reads: Vec<Read>) {
-    for read in reads {
-        let report = match read {
-            Read::Load(user) => Report::Loaded { result: world.reader.load(&user), user },
-            Read::Page(ask) => Report::Page {
-                result: world.reader.page(&ask.user, ask.after, ask.upto, ask.max_messages, ask.max_bytes),
-                user: ask.user,
-                device: ask.device,
-                session: ask.session,
-            },
-            Read::Sweep { user, job, after, upto } => {
-                let most = super::core::SWEEP_PAGE_MESSAGES;
-                Report::Sweep { result: world.reader.page(&user, after, upto, most, page_bytes), user, job }
-            }
-            Read::LookUp(key) => Report::Dedupe { result: world.reader.dedupe(&key), key },
-        };
-        log_read_error(&report);
-        if world.router.send_blocking(shard, smallvec::smallvec![Command::Report(report)]).is_err() {
-            return;
-        }
-    }
-}
-
-fn log_read_error(report: &Report) {
-    let error = match report {
-        Report::Loaded { result: Err(error), .. }
-        | Report::Page { result: Err(error), .. }
-        | Report::Sweep { result: Err(error), .. }
-        | Report::Dedupe { result: Err(error), .. } => error,
-        _ => return,
-    };
-    tracing::error!(%error, "the store could not be read");
 }
 
 /// What ends undelivered is said in the log as well: the user and the place, never the body.

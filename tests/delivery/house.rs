@@ -97,7 +97,12 @@ impl HeldReads {
     /// Returns when `count` reads have come since [`Self::hold`].
     pub async fn until_come(&self, count: usize) {
         let what = format!("read {count} to be held");
-        wait::until(&what, async || (self.held.lock().unwrap().come >= count).then_some(())).await;
+        wait::until(&what, async || (self.come() >= count).then_some(())).await;
+    }
+
+    /// How many reads have come since [`Self::hold`].
+    pub fn come(&self) -> usize {
+        self.held.lock().unwrap().come
     }
 
     pub fn let_go(&self, number: usize) {

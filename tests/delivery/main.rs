@@ -16,6 +16,7 @@ mod roster;
 
 mod a_silent_device_does_not_hold_up_others;
 mod body_is_relayed_byte_for_byte;
+mod catching_up_stands_in_line;
 mod caught_up_once_and_only_when_complete;
 mod elision;
 mod ephemeral;
