@@ -27,8 +27,9 @@ const OTHER_MEMTABLE_BYTES: u64 = 4 << 20;
 /// The least that fjall takes. Journals are replayed at start, so this bounds the time of a start; see
 /// also `retire_journals`.
 const JOURNALS_BYTES_MAX: u64 = 64 << 20;
-/// One thread can compact while the other flushes.
-const WORKER_THREADS: usize = 2;
+/// The first one flushes and never compacts: a request to compact that it gets it puts back into the queue, again
+/// and again, until another one takes it. With two that may be the whole time of a compaction, a core's worth of it.
+const WORKER_THREADS: usize = 3;
 
 /// What removed entries may take at least, and as one part in how many of a keyspace, before their room is
 /// given back: as a rule, and when free space is short.
@@ -408,12 +409,13 @@ mod tests {
         engine.commit(&[change]).unwrap();
     }
 
-    /// Both workers are held up by tables that they may not write.
+    /// All workers are held up by tables that they may not write.
     #[test]
     fn a_full_memtable_is_set_aside_by_the_commit_that_filled_it() {
         let dir = tempfile::tempdir().unwrap();
         let engine = FjallEngine::open(dir.path(), 1 << 20).unwrap();
-        let slow = [Keyspace::Dedupe0, Keyspace::Dedupe1];
+        let slow = [Keyspace::Dedupe0, Keyspace::Dedupe1, Keyspace::Due];
+        assert_eq!(slow.len(), WORKER_THREADS);
         let held = slow.map(|slow| engine.keyspace(slow).tree.get_flush_lock());
         for slow in slow {
             put(&engine, slow, "k", 1);
