@@ -351,3 +351,72 @@ fn pour_op(op: &Op, h: &mut impl Hasher) {
         Op::Bury { letter } => letter.seq.hash(h),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::hash::DefaultHasher;
+
+    use super::*;
+    use crate::clock::Now;
+    use crate::routing::testing::{BEGINNING, Desk, attach, send, settings, state};
+
+    /// Farther away than anything that happens here.
+    const FAR_US: u64 = u64::MAX;
+
+    fn digest(state: &State, far_us: u64) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        state.pour(far_us, &mut hasher).unwrap();
+        hasher.finish()
+    }
+
+    /// An owner that was sent `what` and waits for bob's record.
+    fn waiting(what: Send) -> u64 {
+        let mut state = state(settings(), BEGINNING);
+        state.apply(Command::Send(what), BEGINNING, &mut Vec::new());
+        digest(&state, FAR_US)
+    }
+
+    /// An owner that was sent `what` for bob, whose record is there.
+    fn pending(what: Send) -> u64 {
+        let mut desk = Desk::new(|_| {});
+        desk.enter(attach(1, "bob", "phone"));
+        desk.apply(Command::Send(what));
+        digest(&desk.state, FAR_US)
+    }
+
+    #[test]
+    fn what_is_over_is_alike_and_so_is_what_is_too_far_away_to_come() {
+        let times = Times { now_us: 100, far_us: 200 };
+        let until = [0, 99, 100, 101, 199, 200, 201].map(|us| times.until(us));
+        assert_eq!(until, [0, 0, 0, 1, 99, u64::MAX, u64::MAX]);
+        assert_eq!([times.until_any(Some(101)), times.until_any(None)], [Some(1), None]);
+    }
+
+    #[test]
+    fn sends_that_wait_for_a_record_are_told_apart_and_the_same_are_not() {
+        let plain = || send("m1", "bob", 10, BEGINNING);
+        assert_eq!(waiting(plain()), waiting(plain()));
+        assert_ne!(waiting(plain()), waiting(Send { retry: true, ..plain() }));
+        assert_ne!(waiting(plain()), waiting(Send { ttl_ms: 1, ..plain() }));
+    }
+
+    #[test]
+    fn messages_that_are_not_settled_are_told_apart_and_the_same_are_not() {
+        let plain = || send("m1", "bob", 10, BEGINNING);
+        assert_eq!(pending(plain()), pending(plain()));
+        assert_ne!(pending(plain()), pending(Send { ttl_ms: 1, ..plain() }));
+    }
+
+    #[test]
+    fn how_soon_expiry_begins_tells_states_apart_as_long_as_it_can_come() {
+        let begun = |us: u64| {
+            let started = Now { us, ..BEGINNING };
+            let mut state = state(crate::routing::core::Settings { expiry_grace_us: 500, ..settings() }, started);
+            state.apply(Command::Tick, BEGINNING, &mut Vec::new());
+            state
+        };
+        let (earlier, later) = (begun(BEGINNING.us - 200), begun(BEGINNING.us - 100));
+        assert_ne!(digest(&earlier, BEGINNING.us + 10_000), digest(&later, BEGINNING.us + 10_000));
+        assert_eq!(digest(&earlier, BEGINNING.us + 300), digest(&later, BEGINNING.us + 300));
+    }
+}

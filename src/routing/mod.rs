@@ -36,6 +36,11 @@ mod timers;
 mod user;
 mod views;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 use tokio::sync::mpsc;
 
 pub use self::presence::version_floor;

@@ -38,3 +38,33 @@ impl Outstanding {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_as_much_waiting_as_allowed_is_full_until_something_has_left() {
+        let (alice, carol) = ("alice".parse().unwrap(), "carol".parse().unwrap());
+        let outstanding = Outstanding::new(2);
+        outstanding.add(&alice);
+        assert!(!outstanding.is_full(&alice));
+        outstanding.add(&alice);
+        assert!(outstanding.is_full(&alice) && !outstanding.is_full(&carol));
+        outstanding.subtract(&alice);
+        assert!(!outstanding.is_full(&alice));
+    }
+
+    #[test]
+    fn senders_with_nothing_waiting_take_no_room() {
+        let (alice, outstanding) = ("alice".parse().unwrap(), Outstanding::new(2));
+        outstanding.add(&alice);
+        outstanding.add(&alice);
+        outstanding.subtract(&alice);
+        assert_eq!(outstanding.counts.len(), 1);
+        outstanding.subtract(&alice);
+        // What was counted before a restart may be taken off after it.
+        outstanding.subtract(&alice);
+        assert!(outstanding.counts.is_empty());
+    }
+}

@@ -127,7 +127,8 @@ impl Presence {
             return false;
         }
         let was_visible = self.is_visible();
-        self.visible.version = core.seqs.time(core.now).max(self.visible.version + 1).max(self.own_version);
+        // What others see changes only with what the sessions say, so this was raised just now, above either.
+        self.visible.version = self.own_version;
         self.visible.state = state;
         self.visible.text = text;
         if was_visible || self.is_visible() {

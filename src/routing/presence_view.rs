@@ -39,3 +39,29 @@ impl PresenceView {
         users
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::PresenceState;
+
+    fn online(name: &str) -> PresenceInfo {
+        let (user, state) = (name.parse().unwrap(), PresenceState::Online);
+        PresenceInfo { user, state, text: None, last_seen_ms: None, version: 1 }
+    }
+
+    #[test]
+    fn a_list_goes_on_behind_the_last_name_of_the_page_before() {
+        let view = PresenceView::default();
+        ["dave", "anna", "carol", "bob"].into_iter().for_each(|name| view.paint(online(name), true));
+        view.paint(online("carol"), false);
+        let names = |after: Option<&str>, limit| -> Vec<String> {
+            let after = after.map(|name| name.parse().unwrap());
+            view.list(after.as_ref(), limit).into_iter().map(|info| info.user.to_string()).collect()
+        };
+        assert_eq!(names(None, 2), ["anna", "bob"]);
+        assert_eq!(names(Some("bob"), 2), ["dave"]);
+        assert_eq!(names(Some("bert"), 2), ["bob", "dave"]);
+        assert_eq!((names(Some("dave"), 2).len(), view.online()), (0, 3));
+    }
+}

@@ -212,3 +212,182 @@ fn log_burials(write: &Write) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! Goal: what the core decides is done, in a real owner over a store in memory. Method: sessions that write down
+    //! what they are handed; everything waits with a limit, so that a test fails rather than hangs.
+
+    use std::io;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::clock::wall_us;
+    use crate::codes::Code;
+    use crate::config::Config;
+    use crate::ids::{Seq, SessionId, UserId};
+    use crate::message::Message;
+    use crate::metrics::Metrics;
+    use crate::presence::PresenceInfo;
+    use crate::routing::core::{Core, Settings};
+    use crate::routing::reporter::OwnersReporter;
+    use crate::routing::session_handle::{
+        Answer, Answers, Closing, Delivery, Ephemeral, Outcome, SessionHandle, Welcome,
+    };
+    use crate::routing::testing::{attach, send, user};
+    use crate::store::memory::MemoryEngine;
+    use crate::store::writer::Cellar;
+    use crate::store::{Boot, DeadLetter};
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[derive(Debug, PartialEq)]
+    enum Heard {
+        Welcome,
+        CaughtUp(Seq),
+        Message(Seq),
+        Accepted { seq: Seq, stored: bool },
+        Woken,
+    }
+
+    /// A session, or a sender, that passes on what it is handed.
+    struct Ear(SessionId, mpsc::Sender<Heard>);
+
+    impl Ear {
+        fn hears(&self, heard: Heard) {
+            self.1.try_send(heard).unwrap();
+        }
+    }
+
+    impl Answers for Ear {
+        fn answer(&self, answer: Answer) {
+            let Outcome::Accepted { seq, stored } = answer.outcome else { panic!("{answer:?}") };
+            self.hears(Heard::Accepted { seq, stored });
+        }
+        fn wake(&self) {
+            self.hears(Heard::Woken);
+        }
+    }
+
+    impl SessionHandle for Ear {
+        fn id(&self) -> SessionId {
+            self.0
+        }
+        fn welcome(&self, _: Welcome) {
+            self.hears(Heard::Welcome);
+        }
+        fn deliver(&self, delivery: Delivery) {
+            self.hears(Heard::Message(delivery.message.seq));
+        }
+        fn caught_up(&self, seq: Seq) {
+            self.hears(Heard::CaughtUp(seq));
+        }
+        fn deliver_ephemeral(&self, _: &Ephemeral) -> bool {
+            false
+        }
+        fn presence(&self, _: &[PresenceInfo]) {}
+        fn error(&self, code: Code, reason: &'static str, about: &'static str) {
+            panic!("{code}: {reason}: {about}");
+        }
+        fn close(&self, closing: Closing) {
+            panic!("{closing:?}");
+        }
+    }
+
+    fn ear(session: u128) -> (Arc<Ear>, mpsc::Receiver<Heard>) {
+        let (said, heard) = mpsc::channel(64);
+        (Arc::new(Ear(SessionId(session), said)), heard)
+    }
+
+    /// What is heard next.
+    async fn next(heard: &mut mpsc::Receiver<Heard>) -> Heard {
+        tokio::time::timeout(LIMIT, heard.recv()).await.expect("waited in vain").expect("it is still there")
+    }
+
+    /// The only owner of a router, and its world. A sender may have one message waiting.
+    fn owner() -> (Shard, World) {
+        let (config, metrics) = (Config::default(), Metrics::new());
+        let (router, mut mail) = crate::routing::mailboxes(1, 16);
+        let engine = MemoryEngine::new();
+        let cellar = Cellar::open_on(engine, &config.store, &config.queue, metrics.clone(), wall_us() / 1000).unwrap();
+        let (boot, reader) = (cellar.boot.clone(), cellar.reader.clone());
+        let clock = Clock::start(boot.floor.0 + 1);
+        let writer = cellar.start(1, clock, Arc::new(OwnersReporter::new(router.clone()))).unwrap();
+        let boot = Boot { ceiling: reader.ceiling(), ..boot };
+        let core = Core::new(Settings::new(&config), &boot, clock.now(), 1, metrics);
+        let (view, outstanding) = (PresenceView::default(), Outstanding::new(1));
+        let world = World { clock, reader, writer, view, outstanding, router };
+        (Shard::new(0, State::new(core), world.clone(), mail.remove(0)), world)
+    }
+
+    #[tokio::test]
+    async fn what_is_decided_is_done_and_who_was_handed_something_is_woken_after_it() {
+        let (shard, world) = owner();
+        let running = tokio::spawn(shard.run());
+        let (bob, mut bob_hears) = ear(1);
+        let enter = Command::Attach(super::super::command::Attach { session: bob, ..attach(1, "bob", "phone") });
+        world.router.send(0, smallvec::smallvec![enter]).await.unwrap();
+        let expected = [Heard::Welcome, Heard::CaughtUp(Seq::ZERO), Heard::Woken];
+        for expected in expected {
+            assert_eq!(next(&mut bob_hears).await, expected);
+        }
+        assert!(world.view.look(&user("bob")).is_some());
+
+        let (alice, mut alice_hears) = ear(2);
+        for (id, to) in [("m1", "bob"), ("m2", "carol")] {
+            let send = super::super::command::Send { sender: alice.clone(), ..send(id, to, 10, world.clock.now()) };
+            world.router.send(0, smallvec::smallvec![Command::Send(send)]).await.unwrap();
+        }
+        assert!(matches!(next(&mut bob_hears).await, Heard::Message(_)));
+        assert_eq!(next(&mut bob_hears).await, Heard::Woken);
+        // Nobody has acknowledged anything, so both of them come to rest on the disk.
+        let mut accepted = 0;
+        while accepted < 2 {
+            match next(&mut alice_hears).await {
+                Heard::Accepted { stored: true, .. } => accepted += 1,
+                other => assert_eq!(other, Heard::Woken),
+            }
+        }
+        assert_eq!(next(&mut alice_hears).await, Heard::Woken);
+        assert!(world.outstanding.is_full(&user("alice")));
+        running.abort();
+    }
+
+    /// A log that can be read afterwards.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn bury(user: &UserId, seq: u64, reason: DeadReason) -> Op {
+        let (id, from, body) = ("m1".parse().unwrap(), "alice".parse().unwrap(), "a secret".into());
+        let message = Message { seq: Seq(seq), id, from, body, ts_ms: 0, expires_ms: 0, retry: false };
+        let message = (reason != DeadReason::Corrupt).then(|| Arc::new(message));
+        Op::Bury {
+            letter: DeadLetter { reason, user: user.clone(), device: None, seq: Seq(seq), message, buried_ms: 0 },
+        }
+    }
+
+    #[test]
+    fn what_ends_undelivered_is_logged_with_its_place_and_without_its_body() {
+        let (log, bob) = (Log::default(), user("bob"));
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let ops = vec![bury(&bob, 17, DeadReason::Corrupt), bury(&bob, 18, DeadReason::Expired)];
+        let write = Write { user: bob, what: What::Change { token: 1, ops } };
+        tracing::subscriber::with_default(subscriber, || log_burials(&write));
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = log.lines().collect();
+        let [corrupt, expired] = lines[..] else { panic!("{log}") };
+        assert!(corrupt.contains("ERROR") && corrupt.contains("corrupt") && corrupt.contains("user=\"bob\" seq=17"));
+        assert!(expired.contains("INFO") && expired.contains("Expired") && expired.contains("user=\"bob\" seq=18"));
+        assert!(!log.contains("secret"));
+    }
+}
