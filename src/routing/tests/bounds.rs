@@ -54,6 +54,16 @@ fn a_queue_takes_as_many_messages_and_bytes_as_it_may_hold() {
 }
 
 #[test]
+fn all_queues_together_take_as_many_bytes_as_they_may_hold() {
+    let mut desk = Desk::new(|settings| settings.max_total_bytes = 1_000);
+    for (id, there, refused) in [("m1", 900, None), ("m2", 901, Some(Code::QueueFull))] {
+        desk.state.observe_total_bytes(there);
+        desk.send(id, "bob", 100 - ENVELOPE as usize);
+        assert_eq!(desk.refusal(id), refused, "beside {there} bytes");
+    }
+}
+
+#[test]
 fn a_queue_that_only_seems_full_refuses_once_and_is_counted_for_those_that_follow() {
     let mut desk = Desk::new(|settings| settings.max_messages = 5);
     // Three that expired from between the two still stand in their tallies.
