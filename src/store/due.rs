@@ -107,6 +107,18 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_taken_for_another_who_was_remembered_in_the_same_place() {
+        let mut due = DueMemory::default();
+        // Twice as many as there are places: most of them find someone else there, or themselves at another time.
+        for n in 0..2 * REMEMBERED_MAX {
+            let user = UserId::new(&format!("user{n}")).unwrap();
+            assert!(due.remember(&user, 5), "{user} at a minute that others have");
+        }
+        let bob = UserId::new("bob").unwrap();
+        assert!((0..2 * REMEMBERED_MAX as u64).all(|minute| due.remember(&bob, minute)));
+    }
+
+    #[test]
     fn an_entry_added_while_someone_looked_is_not_passed_over() {
         let due = DueHint::default();
         due.raise(due.look(), 50);

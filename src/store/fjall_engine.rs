@@ -440,4 +440,14 @@ mod tests {
         assert!(usage(30 * mib, 100).is_wasteful(80, true, plenty), "not when space is short");
         assert!(!usage(30 * mib, 100).is_wasteful(80, true, 40 * mib), "what is left would take 24 MiB meanwhile");
     }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_told_from_one_that_cannot_be_read() {
+        use ErrorKind::{InvalidData, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        let told = |kind: ErrorKind| opening(Path::new("/there"), fjall::Error::Io(kind.into()));
+        for kind in [PermissionDenied, ReadOnlyFilesystem, StorageFull, QuotaExceeded, NotADirectory] {
+            assert!(matches!(told(kind), StoreError::Write(text) if text.starts_with("/there: ")), "{kind}");
+        }
+        assert!(matches!(told(InvalidData), StoreError::Read(text) if text.starts_with("/there: ")));
+    }
 }

@@ -364,3 +364,40 @@ fn keep_foremost(found: &mut Vec<QueueSummary>, sort: QueueSort, limit: usize) {
     });
     found.truncate(limit);
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::store::dedupe::Epochs;
+    use crate::store::engine::Change;
+    use crate::store::memory::MemoryEngine;
+    use crate::store::meta::Books;
+
+    /// The seqs on a page of at most so many bytes of an inbox whose records are 100 bytes long. None of them can be
+    /// read, which makes no difference to the room that they take.
+    fn page(max_bytes: u64) -> (Vec<u64>, bool) {
+        let (engine, bob) = (MemoryEngine::new(), "bob".parse().unwrap());
+        for seq in [1, 2, 3] {
+            let key = keys::inbox(&bob, Seq(seq));
+            engine.commit(&[Change { keyspace: Keyspace::Inbox, key: &key, value: Some(&[0; 100]) }]).unwrap();
+        }
+        let epochs = Epochs::new(Duration::from_secs(1), ([None; 2], 1_000), 0);
+        let reader = Reader::new(Arc::new(Shared::new(engine, Metrics::new(), epochs, &Books::default())));
+        let page = reader.page(&bob, Seq::ZERO, Seq::MAX, 10, max_bytes).unwrap();
+        (page.corrupt.iter().map(|corrupt| corrupt.0.0).collect(), page.end)
+    }
+
+    #[test]
+    fn a_page_is_filled_to_its_last_byte_and_never_empty() {
+        assert_eq!(page(300), (vec![1, 2, 3], true));
+        assert_eq!(page(299), (vec![1, 2], false));
+        assert_eq!(page(200), (vec![1, 2], false));
+        assert_eq!(page(199), (vec![1], false));
+        assert_eq!(page(0), (vec![1], false));
+    }
+}
