@@ -9,8 +9,10 @@ mod source;
 use source::{Source, code_of, rust_files};
 
 /// Every room may stand on these; they know one another and nothing else.
-const GROUND: [&str; 11] =
-    ["ids", "message", "presence", "codes", "limits", "maps", "clock", "shutdown", "metrics", "planted", "history"];
+const GROUND: [&str; 12] = [
+    "ids", "message", "presence", "codes", "limits", "maps", "patience", "clock", "shutdown", "metrics", "planted",
+    "history",
+];
 
 /// Each room and what it may use beside the ground, from the ground up.
 const ROOMS: [(&str, &[&str]); 11] = [

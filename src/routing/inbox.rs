@@ -226,7 +226,7 @@ impl Inbox {
         let clogged = self.is_clogged();
         let Self { devices, pending, purged_upto, purging, stored_upto, last, tally, .. } = self;
         let Some(device) = devices.get_mut(at) else { return };
-        let (name, pushed_before) = (device.name.clone(), device.pushed_upto);
+        let pushed_before = device.pushed_upto;
         let Some(session) = device.session.as_mut() else { return };
         // What a purge takes out must not be passed over before it is out: an ack of what comes after
         // would count for it.
@@ -244,7 +244,7 @@ impl Inbox {
             session.reading = Some(Reading { after, upto });
             let page = ReadPage {
                 user: user.clone(),
-                device: name,
+                device: device.name.clone(),
                 session: session.id,
                 after,
                 upto,

@@ -5,13 +5,15 @@
 //! read comes back as a report through the owner's mailbox.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::command::{Command, Report};
 use super::core::SWEEP_PAGE_MESSAGES;
 use super::effect::ReadPage;
 use super::shard::World;
 use crate::ids::{Seq, UserId};
-use crate::store::DedupeKey;
+use crate::patience::give_way;
+use crate::store::{DedupeKey, StoreError};
 
 /// Enough that one is read while another one is sent, and that one on which the disk hangs holds nobody up.
 const PARTS_AT_ONCE: usize = 4;
@@ -78,18 +80,20 @@ impl Reads {
 
 /// Reads one after the other and reports each to its owner, in the order in which they were asked for.
 fn read_all(world: &World, shard: usize, page_bytes: u64, reads: Vec<Read>) {
+    let reader = &world.reader;
+    // Those who talk come before those who catch up.
+    give_way();
     for read in reads {
         let report = match read {
-            Read::Load(user) => Report::Loaded { result: world.reader.load(&user), user },
-            Read::LookUp(key) => Report::Dedupe { result: world.reader.dedupe(&key), key },
-            Read::Page(ask) => Report::Page {
-                result: world.reader.page(&ask.user, ask.after, ask.upto, ask.max_messages, ask.max_bytes),
-                user: ask.user,
-                device: ask.device,
-                session: ask.session,
-            },
+            Read::Load(user) => Report::Loaded { result: whatever_happens(|| reader.load(&user)), user },
+            Read::LookUp(key) => Report::Dedupe { result: whatever_happens(|| reader.dedupe(&key)), key },
+            Read::Page(ask) => {
+                let ReadPage { user, device, session, after, upto, max_messages, max_bytes } = *ask;
+                let result = whatever_happens(|| reader.page(&user, after, upto, max_messages, max_bytes));
+                Report::Page { result, user, device, session }
+            }
             Read::Sweep { user, job, after, upto } => {
-                let result = world.reader.page(&user, after, upto, SWEEP_PAGE_MESSAGES, page_bytes);
+                let result = whatever_happens(|| reader.page(&user, after, upto, SWEEP_PAGE_MESSAGES, page_bytes));
                 Report::Sweep { result, user, job }
             }
         };
@@ -98,6 +102,12 @@ fn read_all(world: &World, shard: usize, page_bytes: u64, reads: Vec<Read>) {
             return;
         }
     }
+}
+
+/// An owner waits for every answer: without one, a user would stay away, or keep a place in the line, for good.
+fn whatever_happens<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let panicked = |_| Err(StoreError::Read("the thread that read it has panicked".into()));
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(panicked)
 }
 
 fn log_read_error(report: &Report) {

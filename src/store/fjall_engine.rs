@@ -18,6 +18,7 @@ use super::StoreError;
 use super::engine::{Change, Engine, KeyRange, Keyspace, Order, Visitor};
 use super::mend::{MendError, mend, note_reach};
 use crate::limits::STORE_FILES_MAX;
+use crate::patience::{give_way, in_background};
 use crate::planted::{Bug, planted};
 
 /// What one keyspace gathers in memory before it writes a table. Small, because up to five of these
@@ -65,17 +66,21 @@ impl FjallEngine {
         })?;
         let refused = |error: fjall::Error| opening(path, error);
         make_directory(path).map_err(|error| refused(fjall::Error::Io(error)))?;
-        let database = Database::builder(path)
-            .cache_size(cache_bytes)
-            .max_cached_files(Some(STORE_FILES_MAX))
-            .max_journaling_size(JOURNALS_BYTES_MAX)
-            .worker_threads(WORKER_THREADS)
-            .manual_journal_persist(true)
-            // The checksum of a batch is that of the bytes as this build compresses them: with another
-            // version of the compressor a journal that is whole could not be replayed.
-            .journal_compression(CompressionType::None)
-            .open()
-            .map_err(refused)?;
+        let opened = || {
+            Database::builder(path)
+                .cache_size(cache_bytes)
+                .max_cached_files(Some(STORE_FILES_MAX))
+                .max_journaling_size(JOURNALS_BYTES_MAX)
+                .worker_threads(WORKER_THREADS)
+                .manual_journal_persist(true)
+                // The checksum of a batch is that of the bytes as this build compresses them: with another
+                // version of the compressor a journal that is whole could not be replayed.
+                .journal_compression(CompressionType::None)
+                .open()
+        };
+        // The engine's own threads start there, and give way as that one does: with one core for all, they would
+        // take turns with those who talk and those who sync.
+        let database = in_background(opened).map_err(refused)?;
         let [inbox, device, user, dedupe0, dedupe1, due, dead, meta] =
             Keyspace::ALL.map(|keyspace| database.keyspace(keyspace.name(), || options(keyspace)).map_err(refused));
         let keyspaces = [inbox?, device?, user?, dedupe0?, dedupe1?, due?, dead?, meta?];
@@ -200,7 +205,10 @@ impl Engine for FjallEngine {
         }
         let (database, keyspace) = (self.database.clone(), self.keyspace(name).clone());
         let reclaiming = self.reclaiming.clone();
-        let work = move || reclaiming.end(rewrite(&database, &keyspace, name, live));
+        let work = move || {
+            give_way();
+            reclaiming.end(rewrite(&database, &keyspace, name, live));
+        };
         // Nobody waits for its end: when the process ends meanwhile, that is a crash like any other.
         if let Err(error) = std::thread::Builder::new().name("reclaim".into()).spawn(work) {
             self.reclaiming.end(false);

@@ -1,5 +1,6 @@
 //! Goal: users who catch up do not crowd out those who talk. However many come back at the same moment, an
-//! owner has only a few parts of inboxes read at once, and the next one when it has dealt with one of them.
+//! owner has only a few parts of inboxes read at once, and the next one when it has dealt with one of them;
+//! and a read that never ends as it should keeps no place in that line.
 //! Method: hold the reads of the store in the hand, let twelve users with something waiting come back, see a
 //! pair talk meanwhile, and let the reads go one by one.
 
@@ -47,5 +48,24 @@ async fn a_few_at_a_time_and_everyone_in_turn() {
         assert_eq!(ids(&take(client, WAITING).await), numbered("m", WAITING));
         client.expect("caught_up").await;
     }
+    history.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_panics_ends_its_session_and_keeps_no_place_in_the_line() {
+    let history = History::new();
+    let reads = HeldReads::new();
+    let house = House::start(reads.clone(), |config| config.routing.shards = 1).await;
+    let options = Options::of("bob", "phone").record(&history);
+    house.open(options.clone()).await.leave().await;
+    let mut alice = house.open(Options::of("alice", "phone").record(&history)).await;
+    pour(&mut alice, &["bob"], "m", WAITING).await;
+
+    reads.panic_next(2 * AT_ONCE);
+    for _ in 0..2 * AT_ONCE {
+        assert_eq!(house.open(options.clone()).await.expect_close().await.0, 1011, "its messages cannot be read");
+    }
+    let mut bob = house.open(options).await;
+    assert_eq!(ids(&take(&mut bob, WAITING).await), numbered("m", WAITING));
     history.assert_clean();
 }

@@ -64,7 +64,7 @@ impl Desk for House {
     }
 }
 
-/// An engine whose reads of inboxes wait, each until it is let go. Everything else is as in memory.
+/// An engine whose reads of inboxes wait, each until it is let go, or panic. Everything else is as in memory.
 pub struct HeldReads {
     inner: Arc<MemoryEngine>,
     held: Mutex<Held>,
@@ -74,6 +74,8 @@ pub struct HeldReads {
 #[derive(Default)]
 struct Held {
     holding: bool,
+    /// So many of the next ones panic.
+    panics: usize,
     /// Reads that came while holding; each has its number, from 1 on.
     come: usize,
     let_go: HashSet<usize>,
@@ -100,6 +102,11 @@ impl HeldReads {
         wait::until(&what, async || (self.come() >= count).then_some(())).await;
     }
 
+    /// The next `count` reads of inboxes panic.
+    pub fn panic_next(&self, count: usize) {
+        self.held.lock().unwrap().panics = count;
+    }
+
     /// How many reads have come since [`Self::hold`].
     pub fn come(&self) -> usize {
         self.held.lock().unwrap().come
@@ -117,6 +124,11 @@ impl HeldReads {
 
     fn wait_in_line(&self) {
         let mut held = self.held.lock().unwrap();
+        if let Some(left) = held.panics.checked_sub(1) {
+            held.panics = left;
+            drop(held);
+            panic!("a panic was asked for");
+        }
         if held.holding {
             held.come += 1;
             let number = held.come;
