@@ -180,13 +180,14 @@ struct Reads<'a> {
 impl Reads<'_> {
     /// The one of the store, which is of the format that is known here; one that is new is given both.
     fn hash_key(&mut self, path: &str) -> Result<HashKey, StoreError> {
+        self.count += 1;
+        let Some(record) = self.engine.get(Keyspace::Meta, KEY_FORMAT.as_bytes())? else {
+            return put_format(self.engine);
+        };
         // The first number is the format, whatever may follow in another one.
-        match self.numbers(KEY_FORMAT)? {
-            Some([FORMAT]) => {
-                Ok(HashKey(self.numbers(KEY_FORMAT)?.map_or([0; 2], |[_, first, second]| [first, second])))
-            }
-            Some([found]) => Err(other_format(path, found)),
-            None => put_format(self.engine),
+        match needed(KEY_FORMAT, &record)? {
+            [FORMAT] => needed(KEY_FORMAT, &record).map(|[_, first, second]| HashKey([first, second])),
+            [found] => Err(other_format(path, found)),
         }
     }
 
@@ -194,8 +195,7 @@ impl Reads<'_> {
     fn numbers<const N: usize>(&mut self, key: &str) -> Result<Option<[u64; N]>, StoreError> {
         self.count += 1;
         let record = self.engine.get(Keyspace::Meta, key.as_bytes())?;
-        let damaged = |error| StoreError::Read(format!("the store's own record `{key}` is damaged: {error}"));
-        record.map(|record| decode_numbers(&record).map_err(damaged)).transpose()
+        record.map(|record| needed(key, &record)).transpose()
     }
 
     /// Without this record the store is only less exact, so a damaged one counts as none.
@@ -221,6 +221,11 @@ impl Reads<'_> {
         })?;
         Ok(free)
     }
+}
+
+fn needed<const N: usize>(key: &str, record: &[u8]) -> Result<[u64; N], StoreError> {
+    let damaged = |error| StoreError::Read(format!("the store's own record `{key}` is damaged: {error}"));
+    decode_numbers(record).map_err(damaged)
 }
 
 fn decode_or_report<const N: usize>(key: &str, record: &[u8]) -> Option<[u64; N]> {
