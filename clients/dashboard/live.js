@@ -1,0 +1,152 @@
+// The stream of `/v1/events`. Read with `fetch` and not with `EventSource`, because that one tells nobody why it was
+// refused, and gives up for good on a 502, which is what a daemon that is being restarted looks like.
+
+import { ApiError, problem, sentence } from "./api.js";
+
+/** @typedef {import("./api.js").Stats} Stats */
+/** @typedef {{ type: string, data: any }} LiveEvent */
+/** @typedef {{ state: "connecting" | "live" | "down", reason: string, retryAtMs: number }} LiveState */
+
+const BACKOFF_MIN_MS = 500;
+const BACKOFF_MAX_MS = 15_000;
+/** `stats` comes every second; a stream that says nothing for so long is a dead one. */
+const SILENCE_MS = 6000;
+
+export class Live {
+  /** @type {LiveState} */
+  state = { state: "connecting", reason: "", retryAtMs: 0 };
+  #handlers = { state: /** @type {Set<(state: LiveState) => void>} */ (new Set()), event: /** @type {Set<(event: LiveEvent) => void>} */ (new Set()) };
+  #backoffMs = BACKOFF_MIN_MS;
+  #wake = () => {};
+
+  /** @param {(state: LiveState) => void} handler @returns {() => void} takes it off again */
+  onState(handler) {
+    this.#handlers.state.add(handler);
+    return () => this.#handlers.state.delete(handler);
+  }
+
+  /** @param {(event: LiveEvent) => void} handler @returns {() => void} takes it off again */
+  onEvent(handler) {
+    this.#handlers.event.add(handler);
+    return () => this.#handlers.event.delete(handler);
+  }
+
+  /** Connects again and again, for as long as the page lives. */
+  async run() {
+    for (;;) {
+      const reason = await this.#listen();
+      const waitMs = this.#backoffMs * (0.5 + Math.random() / 2);
+      this.#backoffMs = Math.min(this.#backoffMs * 2, BACKOFF_MAX_MS);
+      this.#become({ state: "down", reason, retryAtMs: Date.now() + waitMs });
+      await new Promise((resolve) => {
+        const timer = setTimeout(resolve, waitMs);
+        this.#wake = () => {
+          clearTimeout(timer);
+          resolve(undefined);
+        };
+      });
+    }
+  }
+
+  /** Does not wait any longer. */
+  tryNow() {
+    this.#backoffMs = BACKOFF_MIN_MS;
+    this.#wake();
+  }
+
+  /** @returns {Promise<string>} why it ended */
+  async #listen() {
+    const stop = new AbortController();
+    let silence = setTimeout(() => stop.abort(), SILENCE_MS);
+    const heard = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => stop.abort(), SILENCE_MS);
+    };
+    try {
+      const response = await fetch("/v1/events", { signal: stop.signal, cache: "no-store", headers: { accept: "text/event-stream" } });
+      if (!response.ok || response.body === null) throw problem(response, await response.text());
+      for await (const event of parse(chunks(response.body))) {
+        heard();
+        this.#tell(event);
+      }
+      return "The daemon has ended the stream.";
+    } catch (error) {
+      if (error instanceof ApiError) return sentence(error);
+      return stop.signal.aborted ? "The daemon has fallen silent." : "Nothing answers: has “doorstep dashboard” ended?";
+    } finally {
+      clearTimeout(silence);
+      stop.abort();
+    }
+  }
+
+  /** @param {LiveEvent} event */
+  #tell(event) {
+    if (this.state.state !== "live") {
+      this.#backoffMs = BACKOFF_MIN_MS;
+      this.#become({ state: "live", reason: "", retryAtMs: 0 });
+    }
+    for (const handler of this.#handlers.event) handler(event);
+  }
+
+  /** @param {LiveState} state */
+  #become(state) {
+    this.state = state;
+    for (const handler of this.#handlers.state) handler(state);
+  }
+}
+
+/**
+ * @param {ReadableStream<Uint8Array>} body
+ * @returns {AsyncGenerator<string>}
+ */
+async function* chunks(body) {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    yield decoder.decode(value, { stream: true });
+  }
+}
+
+/**
+ * Server-sent events out of pieces of text that may end anywhere. Comments and what is no JSON are passed over.
+ *
+ * @param {AsyncIterable<string>} pieces
+ * @returns {AsyncGenerator<LiveEvent>}
+ */
+export async function* parse(pieces) {
+  let rest = "";
+  let type = "message";
+  let data = "";
+  for await (const piece of pieces) {
+    const lines = (rest + piece).split(/\r\n|\n|\r(?!$)/);
+    rest = lines.pop() ?? "";
+    for (const line of lines) {
+      if (line === "") {
+        const event = read(type, data);
+        if (event !== null) yield event;
+        type = "message";
+        data = "";
+      } else if (line.startsWith("event:")) {
+        type = line.slice(6).trim();
+      } else if (line.startsWith("data:")) {
+        data += line.slice(5).trimStart();
+      }
+    }
+  }
+}
+
+/**
+ * @param {string} type
+ * @param {string} data
+ * @returns {LiveEvent | null}
+ */
+function read(type, data) {
+  if (data === "") return null;
+  try {
+    return { type, data: JSON.parse(data) };
+  } catch {
+    return null;
+  }
+}
