@@ -1,6 +1,6 @@
 // One person's chat: the client, what is kept, and what other tabs of the same person do. It knows nothing of the page.
 
-import { Client } from "./client/index.js";
+import { Client } from "/client/index.js";
 import { Archive } from "./archive.js";
 
 /** @typedef {import("./archive.js").Entry} Entry */
@@ -81,32 +81,32 @@ export class Chat {
       // What one wrote waits for the router for as long as it takes.
       sendTimeoutMs: Infinity,
       backoffMaxMs: 15_000,
-      onMessage: (/** @type {any} */ message) => this.#take(message),
-      onPoison: async (/** @type {any} */ message, /** @type {any} */ error) => {
+      onMessage: (message) => this.#take(message),
+      onPoison: (message, error) => {
         console.error("a message could not be kept", error);
         this.tell.note(`A message from ${message.from} could not be kept in this browser.`);
       },
     });
-    client.on("state", (/** @type {any} */ { state, retryInMs }) => {
+    client.on("state", ({ state, retryInMs }) => {
       if (client !== this.client || state === "closed") return;
       this.#become({ state, retryAtMs: retryInMs === undefined ? undefined : Date.now() + retryInMs });
     });
-    client.on("connected", (/** @type {any} */ welcome) => {
-      this.bodyMaxBytes = welcome.limits?.body_bytes ?? welcome.limits?.bodyBytes ?? this.bodyMaxBytes;
+    client.on("connected", (welcome) => {
+      this.bodyMaxBytes = welcome.limits.bodyBytes;
       this.#caughtUpSeq = welcome.pending > 0 ? null : -1;
       this.#batch = client.newId();
       this.#waited = { messages: 0, people: new Set() };
     });
-    client.on("caughtUp", (/** @type {any} */ { seq }) => {
+    client.on("caughtUp", ({ seq }) => {
       this.#caughtUpSeq ??= seq;
       if (this.#waited.messages > 0) this.#tellWaited();
     });
     client.on("presence", () => this.tell.people());
-    client.on("ephemeral", (/** @type {any} */ { from, body }) => this.#hearTyping(from, body));
+    client.on("ephemeral", ({ from, body }) => this.#hearTyping(from, body));
     client.on("gap", () => this.tell.note("You were away for so long that the router had to remove messages for this browser."));
-    client.on("refused", (/** @type {any} */ { reason }) => this.tell.note(`The router refused something: ${reason}`));
-    client.on("settled", (/** @type {any} */ settled) => void this.#settle(settled));
-    client.on("closed", (/** @type {any} */ { reason, code, message }) => {
+    client.on("refused", ({ reason }) => this.tell.note(`The router refused something: ${reason}`));
+    client.on("settled", (settled) => void this.#settle(settled));
+    client.on("closed", ({ reason, code, message }) => {
       if (client === this.client && reason !== "done") this.#become({ state: "closed", reason, code, message });
     });
     return client;
@@ -144,7 +144,7 @@ export class Chat {
 
   // What comes
 
-  /** Resolves when it is kept: only then it is acknowledged. @param {any} message */
+  /** Resolves when it is kept: only then it is acknowledged. @param {import("/client/handlers.js").Message} message */
   async #take({ seq, id, from, body, tsMs }) {
     const seen = Array.isArray(body?.seen) ? body.seen.filter((/** @type {unknown} */ item) => typeof item === "string") : null;
     if (seen !== null) {
@@ -235,7 +235,7 @@ export class Chat {
     this.client.send(peer, body, { id, retry }).catch(() => {});
   }
 
-  /** @param {any} settled */
+  /** @param {{ id: string, to: string, stored?: boolean, error?: { code: string, maybeTaken: boolean } }} settled */
   async #settle({ id, to, stored, error }) {
     /** @type {{ state: import("./archive.js").SendState, code?: string }} */
     const change = error
@@ -265,11 +265,11 @@ export class Chat {
     const ids = await this.archive.markReadByMe(peer);
     this.tabs.postMessage({ kind: "read", peer });
     this.tell.people();
-    if (ids.length > 0) await this.#tellSeen(peer, ids);
+    this.#tellSeen(peer, ids);
   }
 
   /** @param {string} peer @param {string[]} ids */
-  async #tellSeen(peer, ids) {
+  #tellSeen(peer, ids) {
     for (let at = 0; at < ids.length; at += SEEN_MAX) {
       const some = ids.slice(at, at + SEEN_MAX);
       this.client.send(peer, { seen: some }).then(
@@ -282,27 +282,27 @@ export class Chat {
   /** What an earlier page wrote down and did not get to hand over. */
   async #takeUp() {
     const outbox = this.client.outbox();
-    const posted = new Set(outbox.map((/** @type {any} */ { id }) => id));
+    const posted = new Set(outbox.map(({ id }) => id));
     for (const entry of await this.archive.pending()) {
       const isOurs = entry.device === undefined || entry.device === this.client.device;
       if (posted.has(entry.id) || (!isOurs && Date.now() - entry.atMs < 60_000)) continue;
       if (isOurs && Date.now() - entry.atMs < REPEAT_MS) this.#post(entry, true);
       else await this.#settle({ id: entry.id, to: entry.peer, error: { code: "timeout", maybeTaken: true } });
     }
-    const told = new Set(outbox.flatMap((/** @type {any} */ { body }) => body?.seen ?? []));
+    const told = new Set(outbox.flatMap(({ body }) => body?.seen ?? []));
     /** @type {Map<string, string[]>} */
     const owed = new Map();
     for (const { peer, id } of await this.archive.owed()) {
       if (!told.has(id)) owed.set(peer, [...(owed.get(peer) ?? []), id]);
     }
-    for (const [peer, ids] of owed) await this.#tellSeen(peer, ids);
+    for (const [peer, ids] of owed) this.#tellSeen(peer, ids);
   }
 
   // People and status
 
-  /** @param {string} name */
+  /** @param {string} name @returns {Presence | undefined} */
   presence(name) {
-    return /** @type {Presence | undefined} */ (this.client.presence(name));
+    return this.client.presence(name);
   }
 
   /** @param {string} name */
