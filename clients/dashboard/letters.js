@@ -44,7 +44,7 @@ export function letters(context) {
   /** @param {DeadLetter} letter */
   function requeue({ key, user, seq, message }) {
     if (message === null) return h("span");
-    return action("Queue again", { class: "small", label: `Queue message ${seq} for ${user} again` }, notice, async () => {
+    return action("Queue again", { class: "small", label: `Queue again: message ${seq} for ${user}` }, notice, async () => {
       const done = await api.requeue(key);
       context.announce(`Queued again for ${done.user}, with seq ${done.seq}.`);
       await loading.now();
