@@ -176,6 +176,7 @@ export class Client {
     if (this.#closed !== undefined) return Promise.reject(new ClosedError());
     this.#starting ??= this.#start().catch((error) => {
       this.#starting = undefined;
+      this.#sender.openFailed(error);
       throw error;
     });
     return this.#starting;
@@ -204,6 +205,7 @@ export class Client {
    */
   async send(to, body, options) {
     this.#mustLive();
+    if (this.#starting === undefined) throw new ClosedError("the client is not started");
     return this.#sender.send(to, body, options ?? {});
   }
 

@@ -38,6 +38,8 @@ export class Sender {
   #keeps;
   /** @type {import("./journal.js").Journal | undefined} */
   #journal = undefined;
+  /** Calls from before the storage was there. @type {Array<{ submit: () => void, reject: (error: unknown) => void }>} */
+  #early = [];
   /** @type {Online | undefined} */
   #online = undefined;
   #drain;
@@ -75,6 +77,16 @@ export class Sender {
   open(journal, records) {
     this.#journal = journal;
     this.#outbox.load(records);
+    for (const { submit } of this.#early.splice(0)) submit();
+  }
+
+  /**
+   * What an earlier process left cannot be read, so that nothing can be sent.
+   *
+   * @param {unknown} error
+   */
+  openFailed(error) {
+    for (const { reject } of this.#early.splice(0)) reject(error);
   }
 
   get unanswered() {
@@ -87,9 +99,7 @@ export class Sender {
    * @param {SendOptions} options
    * @returns {Promise<Accepted>}
    */
-  async send(to, body, { id = newId(), ttlMs, timeoutMs = this.#timeoutMs, retry = false } = {}) {
-    const journal = this.#journal;
-    if (journal === undefined) throw new ClosedError("the client is not started");
+  send(to, body, { id = newId(), ttlMs, timeoutMs = this.#timeoutMs, retry = false } = {}) {
     const createdMs = this.#clock.wallMs();
     const send = {
       id: checkMessageId(id),
@@ -99,17 +109,33 @@ export class Sender {
       createdMs,
       deadlineMs: checkTimeout(timeoutMs) === Infinity ? undefined : createdMs + timeoutMs,
     };
-    const entry = this.#outbox.add(send, retry === true);
-    /** @type {Promise<Accepted>} */
-    const answer = new Promise((resolve, reject) => Object.assign(entry, { resolve, reject }));
-    journal.try([[entry.key, send]]).then(
+    return new Promise((resolve, reject) => {
+      const submit = () => this.#submit(send, retry === true, resolve, reject);
+      if (this.#journal !== undefined) submit();
+      else this.#early.push({ submit, reject });
+    });
+  }
+
+  /**
+   * @param {import("./outbox.js").StoredSend} send
+   * @param {boolean} retry
+   * @param {(accepted: Accepted) => void} resolve
+   * @param {(error: unknown) => void} reject
+   */
+  #submit(send, retry, resolve, reject) {
+    let entry;
+    try {
+      entry = Object.assign(this.#outbox.add(send, retry), { resolve, reject });
+    } catch (error) {
+      return reject(error);
+    }
+    this.#journal?.try([[entry.key, send]]).then(
       () => {
         entry.written = true;
         this.#flow();
       },
       (cause) => this.#fail(entry, "storage_failed", "it could not be stored here", { cause }),
     );
-    return answer;
   }
 
   /** @param {Online} online */
@@ -166,6 +192,7 @@ export class Sender {
    */
   close(forgotten) {
     this.pause();
+    this.openFailed(new ClosedError());
     this.#outbox.stop();
     for (const entry of this.#outbox.entries) {
       if (this.#keeps && entry.written && !forgotten) this.#keep(entry);

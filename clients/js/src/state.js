@@ -2,6 +2,7 @@
 // stored of it.
 
 import { DevicePool, deviceOfPage } from "./device.js";
+import { newId } from "./ids.js";
 import { Journal } from "./journal.js";
 import { deviceKey, outboxKey, slotKey } from "./keys.js";
 import { processLocks, webLocks } from "./locks.js";
@@ -149,16 +150,17 @@ async function openStorage(setting, report) {
 async function takeDevice(setting, storage) {
   const { device, page } = setting;
   if (device !== undefined) return { device: { name: device, release: () => {} } };
+  const prefix = page.window === undefined ? "device" : "browser";
   const locks = storage === null ? undefined : locksFor(setting, storage);
   if (storage !== null && locks !== undefined) {
-    const prefix = page.window === undefined ? "device" : "browser";
     const pool = new DevicePool({ storage, locks, account: setting, prefix });
     return { device: await pool.take(), pool };
   }
   if (page.window !== undefined && page.sessionStorage !== undefined) {
     return { device: deviceOfPage(setting, page.sessionStorage, page.window) };
   }
-  throw new TypeError("a client that stores nothing needs the name of its device: each new one is registered anew");
+  // For as long as this client lives. The next one is registered anew.
+  return { device: { name: `${prefix}-${newId()}`, release: () => {} } };
 }
 
 /**
