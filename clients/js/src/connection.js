@@ -9,6 +9,8 @@ import { UNREADABLE, isCount, readFrame, readWelcome } from "./frames.js";
 
 const SUBPROTOCOL = "doorstep.v1";
 const OPEN = 1;
+/** How long the router may take to answer a close frame. */
+const LEAVE_MAX_MS = 2000;
 /** A router that names a shorter heartbeat is not asked more often than this. */
 const HEARTBEAT_MIN_MS = 500;
 
@@ -116,6 +118,22 @@ export class Connection {
     } catch {
       // It is over for us in any case.
     }
+  }
+
+  /**
+   * The end from this side, with a word to the router and without listening any more.
+   *
+   * @param {string} reason
+   */
+  leave(reason) {
+    if (this.#over) return;
+    this.#finish({ reason });
+    this.#socket.close(1000);
+    if (typeof this.#socket.terminate !== "function") return;
+    // `ws` would wait half a minute for the answer, and the process with it.
+    const impatience = new Timer(this.#clock, () => this.#socket.terminate());
+    impatience.set(LEAVE_MAX_MS);
+    this.#socket.addEventListener("close", () => impatience.clear());
   }
 
   /**
