@@ -81,7 +81,7 @@ export class Link {
     this.#attempt = attempt;
     this.#connectTimer.set(this.#setting.connectTimeoutMs);
     this.#hooks.state("connecting");
-    if (this.#attempt !== attempt) return;
+    if (this.#attempt !== attempt || this.#stopped) return;
     if (!this.#tokens.areUsed) return this.#dial(undefined);
     this.#tokens.next().then(
       (token) => {
