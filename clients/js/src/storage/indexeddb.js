@@ -60,9 +60,15 @@ export class IndexedDbStorage {
     return new Promise((resolve, reject) => {
       // An ack or a frame follows: it may not be gone after a crash of the machine, as it may by default.
       const transaction = database.transaction(STORE, mode, { durability: "strict" });
-      const result = work(transaction.objectStore(STORE));
-      transaction.oncomplete = () => resolve(result());
       transaction.onabort = () => reject(transaction.error ?? new Error("the transaction was aborted"));
+      try {
+        const result = work(transaction.objectStore(STORE));
+        transaction.oncomplete = () => resolve(result());
+      } catch (error) {
+        // A value that cannot be stored; what was asked for before it would be committed.
+        reject(error);
+        transaction.abort();
+      }
     });
   }
 
