@@ -17,7 +17,7 @@
 //! | 2 | [`store`] | the cellar: durable inboxes, one commit thread |
 //! | 1 | [`protocol`] | the wire as types |
 //! | 1 | [`config`] | what was written → what it means |
-//! | 0 | [`ids`], [`message`], [`presence`], [`codes`], [`limits`], [`clock`], [`shutdown`], [`metrics`], [`patience`], [`planted`], [`history`] | the ground |
+//! | 0 | [`ids`], [`message`], [`presence`], [`codes`], [`limits`], [`clock`], [`shutdown`], [`metrics`], [`pages`], [`patience`], [`planted`], [`history`] | the ground |
 //!
 //! # One message
 //!
@@ -59,6 +59,7 @@ pub mod limits;
 pub mod maps;
 pub mod message;
 pub mod metrics;
+pub mod pages;
 pub mod patience;
 pub mod planted;
 pub mod presence;

@@ -9,9 +9,9 @@ mod source;
 use source::{Source, code_of, rust_files};
 
 /// Every room may stand on these; they know one another and nothing else.
-const GROUND: [&str; 12] = [
+const GROUND: [&str; 13] = [
     "ids", "message", "presence", "codes", "limits", "maps", "patience", "clock", "shutdown", "metrics", "planted",
-    "history",
+    "history", "pages",
 ];
 
 /// Each room and what it may use beside the ground, from the ground up.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -72,15 +73,22 @@ impl AdminSocket {
     /// One call; any status is an answer.
     pub(super) async fn call(&self, method: Method, target: &str, body: Option<String>) -> Result<Reply, CliError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| self.unreachable(&error))?;
-        let request = Request::builder()
-            .method(method)
-            .uri(target)
-            .header(header::HOST, "doorstep")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body.unwrap_or_default())))
-            .map_err(|error| CliError::new(format!("cannot ask for {target}: {error}")))?;
+        let request = request(method, target, Bytes::from(body.unwrap_or_default()))?;
         match tokio::time::timeout(CALL_WAIT, exchange(stream, request)).await {
             Ok(reply) => reply,
+            Err(_) => Err(CliError::with_code(75, "the daemon did not answer in time")),
+        }
+    }
+
+    /// One call whose answer is read as it comes, and need not end: for the events.
+    pub(super) async fn open(&self, method: Method, target: &str, body: Bytes) -> Result<Response<Incoming>, CliError> {
+        let stream = UnixStream::connect(&self.path).await.map_err(|error| self.unreachable(&error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // It ends when the answer has been read, or is dropped.
+        tokio::spawn(connection);
+        let answer = sender.send_request(request(method, target, body)?);
+        match tokio::time::timeout(CALL_WAIT, answer).await {
+            Ok(answer) => answer.map_err(broken),
             Err(_) => Err(CliError::with_code(75, "the daemon did not answer in time")),
         }
     }
@@ -98,8 +106,21 @@ impl AdminSocket {
     }
 }
 
+fn request(method: Method, target: &str, body: Bytes) -> Result<Request<Full<Bytes>>, CliError> {
+    Request::builder()
+        .method(method)
+        .uri(target)
+        .header(header::HOST, "doorstep")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
+        .map_err(|error| CliError::new(format!("cannot ask for {target}: {error}")))
+}
+
+fn broken(error: hyper::Error) -> CliError {
+    CliError::with_code(75, format!("the daemon broke off: {error}"))
+}
+
 async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> Result<Reply, CliError> {
-    let broken = |error: hyper::Error| CliError::with_code(75, format!("the daemon broke off: {error}"));
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let answer = async {
         let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();

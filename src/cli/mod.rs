@@ -5,6 +5,7 @@
 mod bench;
 mod chat;
 pub mod config;
+mod dashboard;
 mod dead_letters;
 mod drain;
 mod envelope;
@@ -20,6 +21,7 @@ mod stats;
 mod stdout;
 mod table;
 pub mod token;
+mod top;
 mod users;
 
 use std::ffi::OsString;
@@ -136,6 +138,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Show levels, rates and totals of the running daemon
     Stats,
+    /// Watch the running daemon: figures, charts, queues and events, live in the terminal
+    Top,
     /// Is the daemon live, ready, able to store? Exits with 1 when it is not ready
     Health,
     /// List users with a device or online
@@ -156,6 +160,8 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Send a message and wait until it is safe
     Send(send::SendArgs),
+    /// Open the operator's page: live numbers, queues, users, sessions, dead letters, in a browser
+    Dashboard(dashboard::DashboardArgs),
     /// Let the daemon answer what it took, say goodbye to its clients, and exit
     Drain,
     /// Let messages expire again after a clock step, once the clock is right
@@ -173,6 +179,7 @@ impl Command {
         let (config, socket, json) = match self {
             Self::Serve => (true, true, false),
             Self::Chat(_) | Self::Token(_) | Self::Config(Check) => (true, false, false),
+            Self::Dashboard(_) | Self::Top => (true, true, false),
             Self::Config(Show) => (true, false, true),
             Self::Config(Default) => (false, false, false),
             // The rest speak to the admin socket; a bench finds the daemon's process by it.
@@ -208,6 +215,7 @@ fn dispatch(program: &str, cli: Cli) -> Result<(), CliError> {
         Command::Chat(args) => wait(chat::run(global, args)),
         Command::Bench(args) => wait(bench::run(global, args)),
         Command::Stats => wait(stats::run(global)),
+        Command::Top => wait(top::run(global)),
         Command::Health => wait(health::run(global)),
         Command::Users(args) => wait(users::list(global, args)),
         Command::User(args) => wait(users::show(global, args)),
@@ -218,6 +226,7 @@ fn dispatch(program: &str, cli: Cli) -> Result<(), CliError> {
         Command::Forget(args) => wait(users::forget(global, args)),
         Command::DeadLetters(args) => wait(dead_letters::run(global, args)),
         Command::Send(args) => wait(send::run(global, args)),
+        Command::Dashboard(args) => wait(dashboard::run(global, args)),
         Command::Drain => wait(drain::run(global)),
         Command::ResumeExpiry => wait(expiry::resume(global)),
         Command::Token(args) => token::run(&args, global.config.as_deref()),

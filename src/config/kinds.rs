@@ -45,6 +45,8 @@ pub(super) struct SocketPath;
 pub(super) struct Address;
 /// Origins as browsers send them.
 pub(super) struct Origins;
+/// Yes or no.
+pub(super) struct Flag;
 /// One of a few words.
 pub(super) struct Choice<T: 'static>(pub &'static [(&'static str, T)]);
 
@@ -78,6 +80,24 @@ impl<N: Number> Kind<N> for Count {
     }
     fn check(&self, value: &N) -> Result<(), String> {
         within(&self.0, value.wide(), &value.wide())
+    }
+}
+
+impl Kind<bool> for Flag {
+    fn read(&self, written: &Value) -> Result<bool, String> {
+        match &written.kind {
+            ValueKind::Boolean(flag) => Ok(*flag),
+            // What comes from the environment is text.
+            ValueKind::String(text) if text == "true" => Ok(true),
+            ValueKind::String(text) if text == "false" => Ok(false),
+            _ => Err(expected("true or false", written)),
+        }
+    }
+    fn write(&self, value: &bool) -> Json {
+        (*value).into()
+    }
+    fn check(&self, _: &bool) -> Result<(), String> {
+        Ok(())
     }
 }
 

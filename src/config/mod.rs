@@ -102,6 +102,11 @@ impl Config {
         ConfigErrors::unless_empty(faults.into_iter().map(complain).collect())
     }
 
+    /// Whether the gateway serves the demo page. It lets people name themselves, which only auth mode `none` does.
+    pub fn has_demo(&self) -> bool {
+        self.gateway.demo && matches!(self.auth, Auth::None)
+    }
+
     /// The effective configuration as a file that `load` reads back; a key that is not at its default says so.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::kinds::{Address, Bytes, Choice, Count, FilePath, FilePathIfAny, Filter, Kind, Origins};
-use super::kinds::{PerCore, Seconds, SocketPath, Span, Text};
+use super::kinds::{Address, Bytes, Choice, Count, FilePath, FilePathIfAny, Filter, Flag, Kind};
+use super::kinds::{Origins, PerCore, Seconds, SocketPath, Span, Text};
 use super::layers::Reader;
 use crate::limits::FRAME_BYTES_CEILING;
 
@@ -80,6 +80,8 @@ sections! {
         heartbeat: Duration = Span(10 * MS..=HOUR);
         /// Origins browsers may come from; empty means loopback origins only in auth mode `none`, any in `jwt`.
         allowed_origins: Vec<String> = Origins;
+        /// A chat page to try the router with; only served in auth mode `none`.
+        demo: bool = Flag;
     }
 
     /// The keys of `[auth]` as they are written; `Auth` is what they mean.

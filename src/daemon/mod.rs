@@ -3,6 +3,9 @@
 mod stop;
 mod watch;
 
+#[cfg(test)]
+mod million;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,6 +74,8 @@ pub struct Daemon {
     admin: JoinHandle<()>,
     shards: JoinSet<()>,
     watchers: JoinSet<()>,
+    #[cfg(test)]
+    side_entrance: crate::gateway::SideEntrance,
 }
 
 impl Daemon {
@@ -142,6 +147,8 @@ impl Daemon {
         Ok(Self {
             address: gateway.local_addr(),
             socket: config.admin.socket.clone(),
+            #[cfg(test)]
+            side_entrance: gateway.side_entrance(),
             watchers: watch::spawn(router.clone(), reader, clock, paused, config.queue.expiry_grace),
             gateway: tokio::spawn(gateway.run()),
             admin: tokio::spawn(door.run(desk, phase)),

@@ -43,8 +43,11 @@ impl Signals {
 
 /// Says where it listens and what to type next.
 pub(super) fn greet(daemon: &Daemon, next_steps: &str) {
+    let page =
+        if daemon.config.has_demo() { format!("chat page at http://{}/\n", daemon.address()) } else { String::new() };
     let text = format!(
         "doorstep {version} listens on ws://{address}/v1/connect\n\
+         {page}\
          data in {data}, admin socket {socket}\n\
          {next_steps}\n",
         version = env!("CARGO_PKG_VERSION"),

@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 
+use super::demo;
 use super::handshake::{self, Greeting, NoUpgrade, Socket};
 use super::outbox::{OVERFLOW_RETRY_MS, Outbox};
 use super::pace::{HandshakePlace, UserPlace};
 use super::session::Session;
 use super::talk::{Talk, Upgraded};
+use super::transport::Transport;
 use super::wire::{self, Wire, Writer};
 use super::{Farewell, Shared, closing};
 use crate::codes::CloseCode;
@@ -42,9 +43,11 @@ enum Impatience {
     Gone,
 }
 
-/// Why a connection came to nothing. What is to be said is in the outbox.
+/// Why a connection did not become a session. What is to be said is in the outbox.
 #[derive(Debug, Clone, Copy)]
 pub enum Refused {
+    /// It asked for a file of the demo page and gets it.
+    Page,
     /// To be closed with the usual courtesy.
     Told,
     /// To be closed at once: there are too many like it.
@@ -52,7 +55,7 @@ pub enum Refused {
 }
 
 /// Serves a fresh connection from the first byte to the last.
-pub async fn serve<T: Talk>(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, place: HandshakePlace) {
+pub async fn serve<T: Talk>(shared: Arc<Shared>, stream: Transport, peer: SocketAddr, place: HandshakePlace) {
     // Boxed, so that the memory of a handshake is not kept for as long as the session lasts.
     let entered = Box::pin(enter::<T>(shared, stream, peer, place)).await;
     if let Some((session, its_place)) = entered {
@@ -64,7 +67,7 @@ pub async fn serve<T: Talk>(shared: Arc<Shared>, stream: TcpStream, peer: Socket
 /// Lets a client in, or sees it off.
 async fn enter<T: Talk>(
     shared: Arc<Shared>,
-    stream: TcpStream,
+    stream: Transport,
     peer: SocketAddr,
     place: HandshakePlace,
 ) -> Option<(Box<Session<T>>, T::Place)> {
@@ -80,12 +83,13 @@ async fn enter<T: Talk>(
         Ok((socket, talk, its_place)) => {
             return Some((Box::new(Session { shared, socket, writer, outbox, talk }), its_place));
         }
+        Err(Refused::Page) => writer.finish().await,
         Err(refused) => {
             shared.desk.metrics.hellos_refused.inc();
             tracing::debug!(%peer, session = %id, ?refused, "connection refused");
             match refused {
-                Refused::Told => writer.finish().await,
                 Refused::Evicted => writer.finish_now(),
+                _ => writer.finish().await,
             }
         }
     }
@@ -95,11 +99,14 @@ async fn enter<T: Talk>(
 /// The upgrade, then whatever else there is before a client is in.
 async fn let_in<T: Talk>(
     shared: &Arc<Shared>,
-    wire: Wire,
+    mut wire: Wire,
     outbox: &Arc<Outbox>,
     patience: &mut Patience,
     peer: SocketAddr,
 ) -> Result<(Socket, T, T::Place), Refused> {
+    if shared.config.has_demo() {
+        show_page(&mut wire, outbox, patience).await?;
+    }
     let upgraded = patience.wait(handshake::upgrade(shared, wire)).await;
     let (socket, bearer) = match upgraded {
         Ok(Ok(upgraded)) => upgraded,
@@ -109,6 +116,19 @@ async fn let_in<T: Talk>(
     let mut upgraded = Upgraded { socket, bearer, peer };
     let (talk, its_place) = T::begin(shared, &mut upgraded, outbox, patience).await?;
     Ok((upgraded.socket, talk, its_place))
+}
+
+/// Answers whoever came for a page and not for an upgrade.
+async fn show_page(wire: &mut Wire, outbox: &Outbox, patience: &mut Patience) -> Result<(), Refused> {
+    match patience.wait(demo::response(wire)).await {
+        Ok(None) => Ok(()),
+        Ok(Some(response)) => {
+            outbox.append_raw(&response);
+            outbox.leave();
+            Err(Refused::Page)
+        }
+        Err(impatience) => Err(cut_upgrade(outbox, impatience)),
+    }
 }
 
 /// Hello, attach. Once the attach is on its way the session exists, and there is no more refusing.

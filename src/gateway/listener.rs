@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 
 use super::talk::Talk;
+use super::transport::Transport;
 use super::{GatewayError, Shared, connection, handshake};
 use crate::limits::STORE_FILES_MAX;
 use crate::metrics::Metrics;
@@ -126,7 +127,7 @@ fn admit<T: Talk>(shared: &Arc<Shared>, connections: &mut JoinSet<()>, stream: T
     let place = shared.handshakes.enter();
     let shared = shared.clone();
     connections.spawn(async move {
-        connection::serve::<T>(shared, stream, peer, place).await;
+        connection::serve::<T>(shared, Transport::Tcp(stream), peer, place).await;
         drop(open);
     });
 }

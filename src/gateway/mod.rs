@@ -8,11 +8,12 @@
 //! 5. Every `send` that gets through is answered by its owner; every other one is answered here.
 //!
 //! A connection walks through `listener` → `connection` → `handshake` → `session`, which know nothing of what is
-//! said (`talk`). What it reads becomes commands in `inbound`, what it is told becomes frames in `outbox`, and `wire`
+//! said (`talk`); whoever comes for the `demo` page gets it and goes. What it reads becomes commands in `inbound`, what it is told becomes frames in `outbox`, and `wire`
 //! moves the bytes.
 
 mod auth;
 mod connection;
+mod demo;
 mod frame;
 mod handshake;
 mod inbound;
@@ -21,6 +22,7 @@ mod outbox;
 mod pace;
 mod session;
 mod talk;
+mod transport;
 mod vitals;
 mod wire;
 
@@ -139,9 +141,29 @@ impl Gateway {
         self.local_addr
     }
 
+    /// A way in for clients whose bytes come through memory.
+    #[cfg(test)]
+    pub fn side_entrance(&self) -> SideEntrance {
+        SideEntrance(self.shared.clone())
+    }
+
     /// Lets clients in until the daemon drains, and serves those inside until it closes and the last has left.
     pub async fn run(self) {
         listener::run::<inbound::Inbound>(self.listener, self.shared).await;
+    }
+}
+
+/// For tests that bring more clients than there are sockets.
+#[cfg(test)]
+#[derive(Clone)]
+pub struct SideEntrance(Arc<Shared>);
+
+#[cfg(test)]
+impl SideEntrance {
+    pub async fn serve(&self, stream: tokio::io::DuplexStream) {
+        let place = self.0.handshakes.enter();
+        let (stream, peer) = (transport::Transport::Memory(stream), SocketAddr::from(([127, 0, 0, 1], 0)));
+        connection::serve::<inbound::Inbound>(self.0.clone(), stream, peer, place).await;
     }
 }
 

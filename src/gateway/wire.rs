@@ -11,25 +11,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::outbox::{KEPT_BYTES_MAX, Outbox};
+use super::transport::{ReadHalf, Transport, WriteHalf};
 
 /// From the decision to close until the socket is dropped: to write what is left and hear the peer's close.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// The stream that the WebSocket library sees.
 pub struct Wire {
-    half: OwnedReadHalf,
+    half: ReadHalf,
     outbox: Arc<Outbox>,
     heard: bool,
+    /// Looked at already and still to be read.
+    ahead: Vec<u8>,
 }
 
 /// The only one who writes to the socket.
 pub struct Writer {
-    half: OwnedWriteHalf,
+    half: WriteHalf,
     outbox: Arc<Outbox>,
     /// Taken from the outbox; written up to `written`.
     taken: Vec<u8>,
@@ -37,9 +38,9 @@ pub struct Writer {
 }
 
 /// Parts a fresh connection.
-pub fn part(stream: TcpStream, outbox: &Arc<Outbox>) -> (Wire, Writer) {
-    let (read, write) = stream.into_split();
-    let wire = Wire { half: read, outbox: outbox.clone(), heard: false };
+pub fn part(stream: Transport, outbox: &Arc<Outbox>) -> (Wire, Writer) {
+    let (read, write) = stream.split();
+    let wire = Wire { half: read, outbox: outbox.clone(), heard: false, ahead: Vec::new() };
     (wire, Writer { half: write, outbox: outbox.clone(), taken: Vec::new(), written: 0 })
 }
 
@@ -48,11 +49,39 @@ impl Wire {
     pub fn take_heard(&mut self) -> bool {
         std::mem::take(&mut self.heard)
     }
+
+    /// Looks at the head of a request, up to `bytes_max` of it, without taking it away. Shorter when the peer
+    /// ends before.
+    pub async fn look_ahead(&mut self, bytes_max: usize) -> &[u8] {
+        while self.ahead.len() < bytes_max {
+            let before = self.ahead.len();
+            let room = (bytes_max - before) as u64;
+            // A broken socket shows itself again to whoever reads next.
+            match (&mut self.half).take(room).read_buf(&mut self.ahead).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            // The end may have come in two pieces.
+            let fresh = self.ahead.get(before.saturating_sub(3)..).unwrap_or_default();
+            if memchr::memmem::find(fresh, b"\r\n\r\n").is_some() {
+                break;
+            }
+        }
+        &self.ahead
+    }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
+        if !self.ahead.is_empty() {
+            let count = self.ahead.len().min(buf.remaining());
+            let later = self.ahead.split_off(count);
+            buf.put_slice(&self.ahead);
+            self.ahead = later;
+            self.heard = true;
+            return Poll::Ready(Ok(()));
+        }
         ready!(Pin::new(&mut self.half).poll_read(cx, buf))?;
         self.heard |= buf.filled().len() > before;
         Poll::Ready(Ok(()))
@@ -99,7 +128,7 @@ impl Writer {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let pending = self.taken.get(self.written..).unwrap_or_default();
-        match ready!(Pin::new(&mut self.half).poll_write(cx, pending))? {
+        match ready!(self.half.poll_write(cx, pending))? {
             0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             written => {
                 self.written += written;
@@ -113,7 +142,7 @@ impl Writer {
         let in_time = tokio::time::timeout(CLOSE_WAIT, async {
             self.flush_last().await?;
             self.half.shutdown().await?;
-            self.until_eof().await
+            self.half.until_eof().await
         });
         if let Ok(Err(error)) = in_time.await {
             tracing::trace!(%error, "connection broke while closing");
@@ -143,22 +172,6 @@ impl Writer {
             poll_fn(|cx| self.poll_write(cx)).await?;
         }
         Ok(())
-    }
-
-    /// Reads and forgets. A socket that is dropped with something unread is reset, and a reset can overtake
-    /// the close frame on its way to the peer.
-    async fn until_eof(&self) -> io::Result<()> {
-        let mut scratch = [0; 256];
-        loop {
-            self.half.as_ref().readable().await?;
-            // With always something to read this would never let go of the thread, and no timer could end it.
-            tokio::task::consume_budget().await;
-            match self.half.as_ref().try_read(&mut scratch) {
-                Ok(0) => return Ok(()),
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                Ok(_) | Err(_) => {}
-            }
-        }
     }
 
     fn pending(&self) -> &[u8] {

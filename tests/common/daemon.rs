@@ -25,7 +25,7 @@ use super::wait;
 const SHOWN_LOG_BYTES: usize = 16 * 1024;
 
 /// The program that was built along with the tests, or the one that `DOORSTEP_BIN` names: the same one, built otherwise.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     std::env::var_os("DOORSTEP_BIN").map_or_else(|| env!("CARGO_BIN_EXE_doorstep").into(), PathBuf::from)
 }
 
