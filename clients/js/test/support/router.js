@@ -1,14 +1,16 @@
 // A real router, in a directory of its own, that can be killed and started again on the same port.
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 
 const START_MAX_MS = 30_000;
+const run = promisify(execFile);
 
 /** The daemon to test with; nothing when there is none. */
 export function daemon() {
@@ -40,6 +42,8 @@ export class Router {
     const port = await freePort();
     const config = `[gateway]\nlisten = "127.0.0.1:${port}"\n${settings}\n[log]\nlevel = "warn"\n`;
     await writeFile(join(directory, "router.toml"), config);
+    // For those that want tokens.
+    await writeFile(join(directory, "key"), "a secret of at least thirty-two bytes", { mode: 0o600 });
     const router = new Router(directory, port);
     await router.restart();
     return router;
@@ -70,6 +74,12 @@ export class Router {
       if (process.exitCode !== null || Date.now() > deadline) throw new Error(`no router: ${this.#log}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
+  }
+
+  /** A token for a user, as the router itself makes them. */
+  async token(user, ttl) {
+    const { stdout } = await run(daemon(), ["token", "--user", user, "--ttl", ttl, "--secret-file", "key"], { cwd: this.#directory });
+    return stdout.trim();
   }
 
   /** In the hardest way. */
