@@ -12,14 +12,12 @@ import { Pings } from "./pings.js";
 import { Presence } from "./presence.js";
 import { Receiver } from "./receiver.js";
 import { Sender } from "./sender.js";
-import { keeps, openState } from "./state.js";
+import { openState } from "./state.js";
 
 /** How long a polite end may take, and the last writing to the storage. */
 const LEAVE_MAX_MS = 2000;
 /** Ephemeral messages are dropped when the socket holds so much: later they would be worth nothing. */
 const EPHEMERAL_BUFFERED_MAX = 1 << 20;
-/** Without `sendTimeoutMs` and a storage. */
-const SEND_TIMEOUT_MS = 30_000;
 
 /**
  * @typedef {import("./link.js").ClientState} ClientState
@@ -94,8 +92,6 @@ export class Client {
     });
     this.#sender = new Sender({
       ...setting,
-      sendTimeoutMs: setting.sendTimeoutMs ?? (keeps(setting) ? Infinity : SEND_TIMEOUT_MS),
-      keeps: keeps(setting),
       settled: (settled) => this.#events.emit("settled", settled),
     });
     this.#receiver = new Receiver({
@@ -164,8 +160,8 @@ export class Client {
       await this.#letGo();
       throw new ClosedError();
     }
-    this.#sender.open(stored.journal, stored.outbox);
-    this.#receiver.open(stored.journal, stored.records);
+    this.#sender.open(stored);
+    this.#receiver.open(stored);
     this.#stopWatchingPage = watchPage(this.#setting.page, () => this.#link.wake());
     if (this.#leaving === undefined) this.#link.connect();
   }
@@ -257,8 +253,8 @@ export class Client {
   }
 
   /**
-   * Logs the device out: the router forgets it, with what only it still lacked, what is stored of it is removed, and the
-   * client ends. Without a connection it waits for one.
+   * Logs the device out: the router forgets it, with what only it still lacked, what is stored of it is removed, and
+   * the client ends. Without a connection it waits for one.
    */
   async forget() {
     this.#mustLive();

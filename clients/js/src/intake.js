@@ -31,7 +31,11 @@ export class Intake {
   #timer;
   /** By name. @type {Map<string, Item>} */
   #open = new Map();
-  /** What this connection brought and was not acked on it, in order. @type {Array<{ seq: number, item: { settled: boolean } }>} */
+  /**
+   * What this connection brought and was not acked on it, in order.
+   *
+   * @type {Array<{ seq: number, item: { settled: boolean } }>}
+   */
   #unacked = [];
   #window = 0;
   /** From when on an ack goes without company. */

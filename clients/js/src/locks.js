@@ -27,10 +27,12 @@ export function webLocks(manager) {
         held.catch(reject);
       }),
     exclusively: async (name, work) => {
-      const signal = AbortSignal.timeout(EXCLUSIVE_WAIT_MS);
+      const waiting = new AbortController();
+      const timer = setTimeout(() => waiting.abort(), EXCLUSIVE_WAIT_MS);
       let began = false;
       try {
-        return await manager.request(name, { signal }, () => {
+        return await manager.request(name, { signal: waiting.signal }, () => {
+          clearTimeout(timer);
           began = true;
           return work();
         });

@@ -130,8 +130,10 @@ function checkMs(value, name) {
 
 /** @param {unknown} state */
 export function checkState(state) {
-  if (typeof state === "string" && OWN_STATES.has(state)) return /** @type {import("./presence.js").OwnState} */ (state);
-  throw new RangeError(`a status is one of ${[...OWN_STATES].join(", ")}`);
+  if (typeof state !== "string" || !OWN_STATES.has(state)) {
+    throw new RangeError(`a status is one of ${[...OWN_STATES].join(", ")}`);
+  }
+  return /** @type {import("./presence.js").OwnState} */ (state);
 }
 
 /** @param {unknown} text */

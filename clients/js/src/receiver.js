@@ -6,6 +6,7 @@ import { Intake } from "./intake.js";
 import { Marks } from "./marks.js";
 
 /** @typedef {import("./intake.js").Item} Item */
+/** @typedef {import("./handlers.js").PoisonedMessage} PoisonedMessage */
 
 export class Receiver {
   #marks = new Marks();
@@ -18,7 +19,7 @@ export class Receiver {
    * @param {object} setting
    * @param {import("./clock.js").Clock} setting.clock
    * @param {((message: import("./handlers.js").Message) => unknown) | undefined} setting.onMessage
-   * @param {((message: import("./handlers.js").PoisonedMessage, error: unknown) => unknown) | undefined} setting.onPoison
+   * @param {((message: PoisonedMessage, error: unknown) => unknown) | undefined} setting.onPoison
    * @param {number} setting.handlerAttempts
    * @param {(error: unknown) => void} setting.report
    * @param {(seq: number) => void} setting.sendAck
@@ -36,11 +37,8 @@ export class Receiver {
     });
   }
 
-  /**
-   * @param {import("./journal.js").Journal} journal
-   * @param {Array<[key: string, value: any]>} records what an earlier process was done with
-   */
-  open(journal, records) {
+  /** @param {import("./state.js").State} stored what an earlier process was done with, and where to keep more */
+  open({ journal, records }) {
     this.#journal = journal;
     this.#marks.load(records);
   }
@@ -67,7 +65,7 @@ export class Receiver {
     const { admission, item } = this.#intake.admit({ seq, from, id }, redelivered === true);
     if (admission === "beyond_window") return "more messages than the window allows";
     if (item === undefined) return undefined;
-    /** @type {import("./handlers.js").PoisonedMessage} */
+    /** @type {PoisonedMessage} */
     const message = { seq, id, from, body, tsMs: ts_ms, redelivered: redelivered === true };
     if (bodyText !== undefined) message.bodyText = bodyText;
     this.#handlers.push({ item, message, unreadable: bodyError });

@@ -11,6 +11,8 @@ import { Outbox, failure } from "./outbox.js";
 
 /** Bytes in the socket from which on sends wait. */
 const BUFFERED_BYTES_MAX = 4 << 20;
+/** How long a send is tried where nothing is kept. */
+const TIMEOUT_MS = 30_000;
 /** How often a full socket is looked at: it does not say when it has room. */
 const DRAIN_MS = 20;
 
@@ -35,10 +37,15 @@ export class Sender {
   #clock;
   #timeoutMs;
   #settled;
-  #keeps;
+  /** What is not answered stays in the storage when the client ends. */
+  #keeps = false;
   /** @type {import("./journal.js").Journal | undefined} */
   #journal = undefined;
-  /** Calls from before the storage was there. @type {Array<{ submit: () => void, reject: (error: unknown) => void }>} */
+  /**
+   * Calls from before the storage was there.
+   *
+   * @type {Array<{ submit: () => void, reject: (error: unknown) => void }>}
+   */
   #early = [];
   /** @type {Online | undefined} */
   #online = undefined;
@@ -48,17 +55,15 @@ export class Sender {
    * @param {object} setting
    * @param {import("./clock.js").Clock} setting.clock
    * @param {() => number} setting.random
-   * @param {number} setting.sendTimeoutMs
+   * @param {number | undefined} setting.sendTimeoutMs
    * @param {number} setting.outboxMessagesMax
    * @param {number} setting.outboxBytesMax
-   * @param {boolean} setting.keeps what is not answered stays in the storage when the client ends
    * @param {(settled: Settled) => void} setting.settled
    */
-  constructor({ clock, random, sendTimeoutMs, outboxMessagesMax, outboxBytesMax, keeps, settled }) {
+  constructor({ clock, random, sendTimeoutMs, outboxMessagesMax, outboxBytesMax, settled }) {
     this.#clock = clock;
     this.#timeoutMs = sendTimeoutMs;
     this.#settled = settled;
-    this.#keeps = keeps;
     this.#drain = new Timer(clock, () => this.#flow());
     this.#outbox = new Outbox({
       clock,
@@ -70,13 +75,11 @@ export class Sender {
     });
   }
 
-  /**
-   * @param {import("./journal.js").Journal} journal
-   * @param {Array<[key: string, send: import("./outbox.js").StoredSend]>} records what an earlier process left
-   */
-  open(journal, records) {
+  /** @param {import("./state.js").State} stored what an earlier process left, and where to keep more */
+  open({ journal, keeps, outbox }) {
     this.#journal = journal;
-    this.#outbox.load(records);
+    this.#keeps = keeps;
+    this.#outbox.load(outbox);
     for (const { submit } of this.#early.splice(0)) submit();
   }
 
@@ -100,20 +103,27 @@ export class Sender {
    * @returns {Promise<Accepted>}
    */
   send(to, body, { id = newId(), ttlMs, timeoutMs = this.#timeoutMs, retry = false } = {}) {
-    const createdMs = this.#clock.wallMs();
     const send = {
       id: checkMessageId(id),
       to: checkUser(to),
       body: bodyText(body),
       ttlMs: ttlMs === undefined ? undefined : checkTtl(ttlMs),
-      createdMs,
-      deadlineMs: checkTimeout(timeoutMs) === Infinity ? undefined : createdMs + timeoutMs,
+      createdMs: this.#clock.wallMs(),
     };
+    checkTimeout(timeoutMs);
     return new Promise((resolve, reject) => {
-      const submit = () => this.#submit(send, retry === true, resolve, reject);
+      const submit = () => this.#submit(this.#withDeadline(send, timeoutMs), retry === true, resolve, reject);
       if (this.#journal !== undefined) submit();
       else this.#early.push({ submit, reject });
     });
+  }
+
+  /**
+   * @param {import("./outbox.js").StoredSend} send
+   * @param {number | undefined} timeoutMs
+   */
+  #withDeadline(send, timeoutMs = this.#keeps ? Infinity : TIMEOUT_MS) {
+    return timeoutMs === Infinity ? send : { ...send, deadlineMs: send.createdMs + timeoutMs };
   }
 
   /**
@@ -290,6 +300,6 @@ function checkTtl(ttlMs) {
 
 /** @param {unknown} timeoutMs */
 function checkTimeout(timeoutMs) {
-  if (typeof timeoutMs !== "number" || !(timeoutMs > 0)) throw new RangeError("timeoutMs must be a number above 0");
-  return timeoutMs;
+  if (timeoutMs === undefined || (typeof timeoutMs === "number" && timeoutMs > 0)) return;
+  throw new RangeError("timeoutMs must be a number above 0");
 }

@@ -11,15 +11,6 @@ import { IndexedDbStorage } from "./storage/indexeddb.js";
 /** @typedef {ReturnType<typeof import("./options.js").checkOptions>} Setting */
 /** @typedef {import("./storage/storage.js").Storage} Storage */
 
-/**
- * Whether there is a storage that outlives the client.
- *
- * @param {Setting} setting
- */
-export function keeps({ storage }) {
-  return storage === undefined ? globalThis.indexedDB !== undefined : storage !== null;
-}
-
 export class State {
   #setting;
   #storage;
@@ -42,6 +33,11 @@ export class State {
     this.#device = device;
     const { clock, random } = setting;
     this.journal = new Journal({ storage, prefix: deviceKey(setting, device.name), clock, random, report });
+  }
+
+  /** Whether it outlives the client. */
+  get keeps() {
+    return this.#storage !== null;
   }
 
   get device() {
@@ -87,8 +83,8 @@ export class State {
     await this.journal.close();
     const prefix = deviceKey(this.#setting, this.device);
     const keys = ((await this.#storage?.load(prefix)) ?? []).map(([key]) => key);
-    const changes = [...keys, slotKey(this.#setting, this.device)].map((key) => /** @type {[string, any]} */ ([key, undefined]));
-    await this.#storage?.write(changes);
+    keys.push(slotKey(this.#setting, this.device));
+    await this.#storage?.write(keys.map((key) => [key, undefined]));
     await this.#letGo();
   }
 

@@ -11,7 +11,9 @@ const PAUSE_MS = 1000;
 const PAUSE_MAX_MS = 15_000;
 
 /**
- * @typedef {(asked: { refused: boolean }) => string | null | undefined | Promise<string | null | undefined>} TokenProvider
+ * @typedef {string | null | undefined} MaybeToken
+ *
+ * @typedef {(asked: { refused: boolean }) => MaybeToken | Promise<MaybeToken>} TokenProvider
  * `refused`: the router did not accept the token that was given last, and it is of no use to give it again.
  */
 

@@ -11,8 +11,8 @@ export class FileStorage {
   #path;
   /** @type {Promise<Map<string, any>> | undefined} */
   #records = undefined;
-  /** What the file was like when this process wrote it last. */
-  #version = "";
+  /** What the file may be like when nobody else wrote it: after a failure it is the old one or the new one. */
+  #versions = [""];
   /** Writes follow one another. @type {Promise<void>} */
   #last = Promise.resolve();
 
@@ -50,12 +50,16 @@ export class FileStorage {
       if (value === undefined) records.delete(key);
       else records.set(key, structuredClone(value));
     }
-    if ((await version(this.#path)) !== this.#version) {
+    const now = await version(this.#path);
+    if (!this.#versions.includes(now)) {
       throw new Error(`another process writes ${this.#path}: each needs a file of its own`);
     }
-    await replace(this.#path, JSON.stringify({ format: FORMAT, records: [...records] }));
+    const next = `${this.#path}.next`;
+    await writeSafely(next, JSON.stringify({ format: FORMAT, records: [...records] }));
+    this.#versions = [now, await version(next)];
+    await rename(next, this.#path);
+    await syncDirectory(dirname(this.#path));
     this.#records = Promise.resolve(records);
-    this.#version = await version(this.#path);
   }
 
   #open() {
@@ -69,8 +73,9 @@ export class FileStorage {
   /** @returns {Promise<Map<string, any>>} */
   async #read() {
     await mkdir(dirname(this.#path), { recursive: true });
-    this.#version = await version(this.#path);
-    if (this.#version === "") return new Map();
+    const now = await version(this.#path);
+    this.#versions = [now];
+    if (now === "") return new Map();
     const { format, records } = JSON.parse(await readFile(this.#path, "utf8"));
     if (format !== FORMAT) throw new Error(`${this.#path} is no file of this client`);
     return new Map(records);
@@ -81,17 +86,14 @@ export class FileStorage {
  * @param {string} path
  * @param {string} text
  */
-async function replace(path, text) {
-  const next = `${path}.next`;
-  const file = await open(next, "w", 0o600);
+async function writeSafely(path, text) {
+  const file = await open(path, "w", 0o600);
   try {
     await file.writeFile(text);
     await file.sync();
   } finally {
     await file.close();
   }
-  await rename(next, path);
-  await syncDirectory(dirname(path));
 }
 
 /**

@@ -11,12 +11,13 @@ import { fileURLToPath } from "node:url";
 import { WebSocket } from "ws";
 
 const START_MAX_MS = 60_000;
+const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"];
 const CALL_MAX_MS = 20_000;
 const SOURCE = fileURLToPath(new URL("../../src/", import.meta.url));
 
-export const chromium = [process.env.CHROMIUM_BIN, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(
-  (path) => path !== undefined && existsSync(path),
-);
+const USUAL_PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+
+export const chromium = [process.env.CHROMIUM_BIN, ...USUAL_PLACES].find((path) => path !== undefined && existsSync(path));
 
 export class Browser {
   #process;
@@ -30,9 +31,8 @@ export class Browser {
     const browser = new Browser();
     browser.#directory = await mkdtemp(join(tmpdir(), "doorstep-browser-"));
     browser.#server = await serve();
-    const profile = `--user-data-dir=${browser.#directory}`;
-    const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0", profile];
-    browser.#process = spawn(chromium, [...flags, "about:blank"], { stdio: ["ignore", "ignore", "pipe"] });
+    const flags = [...FLAGS, `--user-data-dir=${browser.#directory}`, "about:blank"];
+    browser.#process = spawn(chromium, flags, { stdio: ["ignore", "ignore", "pipe"] });
     browser.#socket = new WebSocket(await debuggingUrl(browser.#process));
     await new Promise((resolve, reject) => browser.#socket.once("open", resolve).once("error", reject));
     browser.#socket.on("message", (text) => browser.#heard(JSON.parse(text)));
@@ -66,7 +66,8 @@ export class Browser {
     const id = this.#last;
     this.#socket.send(JSON.stringify({ id, method, params, sessionId }));
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`no answer to ${method} ${JSON.stringify(params)}`)), CALL_MAX_MS);
+      const error = new Error(`no answer to ${method} ${JSON.stringify(params)}`);
+      const timer = setTimeout(() => reject(error), CALL_MAX_MS);
       this.#answers.set(id, { resolve, reject, timer });
     });
   }
@@ -92,8 +93,8 @@ class Tab {
   async run(expression) {
     const params = { expression, awaitPromise: true, returnByValue: true };
     const { result, exceptionDetails } = await this.#call("Runtime.evaluate", params);
-    if (exceptionDetails !== undefined) throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
-    return result.value;
+    if (exceptionDetails === undefined) return result.value;
+    throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
   }
 
   async reload() {
@@ -104,7 +105,7 @@ class Tab {
 
   /** Resolves when a new page is there. */
   async loaded() {
-    const question = "globalThis.old === undefined && location.protocol === 'http:' && document.readyState === 'complete'";
+    const question = "!globalThis.old && location.protocol === 'http:' && document.readyState === 'complete'";
     const deadline = Date.now() + START_MAX_MS;
     // While a page goes the question itself can fail.
     while (!(await this.run(question).catch(() => false))) {

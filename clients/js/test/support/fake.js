@@ -106,7 +106,14 @@ export class FakeSocket extends EventTarget {
   }
 }
 
-export const LIMITS = { frame_bytes: 131_072, body_bytes: 65_536, window: 256, sends_in_flight: 256, heartbeat_ms: 30_000 };
+export const LIMITS = {
+  frame_bytes: 131_072,
+  body_bytes: 65_536,
+  window: 256,
+  sends_in_flight: 256,
+  heartbeat_ms: 30_000,
+};
+const EVENTS = "state connected disconnected caughtUp presence ephemeral putOff refused gap closed settled".split(" ");
 
 /** A client with fakes around it, the events it told, and the connections it made. */
 export class Bench {
@@ -146,8 +153,7 @@ export class Bench {
   /** One more client with the same options: a later process, or another tab. */
   another(options = {}) {
     const client = new Client({ ...this.options, ...options });
-    const names = "state connected disconnected caughtUp presence ephemeral putOff refused gap closed settled".split(" ");
-    for (const name of names) client.on(name, (payload) => this.events.push([name, payload]));
+    for (const name of EVENTS) client.on(name, (payload) => this.events.push([name, payload]));
     return client;
   }
 

@@ -78,7 +78,8 @@ export class Router {
 
   /** A token for a user, as the router itself makes them. */
   async token(user, ttl) {
-    const { stdout } = await run(daemon(), ["token", "--user", user, "--ttl", ttl, "--secret-file", "key"], { cwd: this.#directory });
+    const command = ["token", "--user", user, "--ttl", ttl, "--secret-file", "key"];
+    const { stdout } = await run(daemon(), command, { cwd: this.#directory });
     return stdout.trim();
   }
 

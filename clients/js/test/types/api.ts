@@ -1,7 +1,8 @@
 // The public API as TypeScript sees it. Nothing here runs: it has to compile, and what is marked must not.
 
-import { Client, ClosedError, IndexedDbStorage, MemoryStorage, NotConnectedError, SendError, newId } from "doorstep-client";
-import type { Accepted, Events, Message, Options, PresenceEntry, Storage, TokenProvider, Welcome } from "doorstep-client";
+import { Client, ClosedError, IndexedDbStorage, MemoryStorage, NotConnectedError, SendError } from "doorstep-client";
+import type { Accepted, Events, Message, Options, PresenceEntry, Storage } from "doorstep-client";
+import { type TokenProvider, type Welcome, newId } from "doorstep-client";
 import { FileStorage } from "doorstep-client/file";
 import { createRequire } from "node:module";
 
@@ -51,7 +52,9 @@ off();
 client.on("connected", (welcome: Welcome) => welcome.limits.frameBytes.toFixed());
 client.on("disconnected", ({ code, reason, retryInMs }) => [code?.toFixed(), reason.length, retryInMs.toFixed()]);
 client.on("caughtUp", ({ seq }) => seq.toFixed());
-client.on("presence", (users: PresenceEntry[]) => users.map(({ user, state, text, lastSeenMs, version }) => [user, state, text, lastSeenMs, version]));
+client.on("presence", (users: PresenceEntry[]) => {
+  for (const { user, state, text, lastSeenMs, version } of users) void [user, state, text, lastSeenMs, version];
+});
 client.on("ephemeral", ({ from, body, tsMs }) => [from.length, body, tsMs.toFixed()]);
 client.on("putOff", ({ id, to, code, reason }) => [id, to, code, reason]);
 client.on("refused", ({ code, reason, ref }) => [code, reason, ref?.length]);
@@ -69,7 +72,8 @@ client.off("caughtUp", listener);
 
 export async function use(): Promise<void> {
   await client.start();
-  const accepted: Accepted = await client.send("bob", { text: "hi" }, { id: newId(), ttlMs: 1, timeoutMs: 1, retry: true });
+  const sendOptions = { id: newId(), ttlMs: 1, timeoutMs: 1, retry: true };
+  const accepted: Accepted = await client.send("bob", { text: "hi" }, sendOptions);
   const sent: boolean = await client.ephemeral("bob", { typing: true });
   await client.watch(["bob"]);
   await client.watch(new Set(["bob"]));

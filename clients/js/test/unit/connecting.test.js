@@ -227,7 +227,7 @@ test("close says 1000, tells once, and leaves no timer", async () => {
   await assert.rejects(bench.client.send("bob", 1), { name: "ClosedError" });
 });
 
-test("close ends a client whose router does not answer, that waits, that connects, that was never started", async () => {
+test("close ends a client whose router is silent, that waits, that connects, that was never started", async () => {
   const silent = new Bench();
   await silent.start();
   const end = outcome(silent.client.close());

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { MemoryStorage } from "../../src/index.js";
 import { webLocks } from "../../src/locks.js";
-import { Bench, turn } from "../support/fake.js";
+import { Bench, outcome, turn } from "../support/fake.js";
 
 /** The locks of a browser; `close` is what happens to those of a tab. */
 class FakeLockManager {
@@ -209,4 +209,31 @@ test("state that belongs to somebody else is not used", async () => {
   await bench.welcome({ user: "mallory" });
   assert.equal(bench.told("closed")[0].reason, "impossible");
   assert.deepEqual(bench.socket.take("send"), []);
+});
+
+test("where the browser refuses IndexedDB the client goes on without, and claims to keep nothing", async () => {
+  globalThis.indexedDB = {
+    open: () => {
+      const request = { error: new Error("not in a private window") };
+      queueMicrotask(() => request.onerror());
+      return request;
+    },
+  };
+  globalThis.IDBKeyRange ??= { bound: () => ({}) };
+  try {
+    const bench = new Bench({ storage: undefined });
+    await bench.start();
+    assert.equal(bench.errors[0].message, "not in a private window");
+    const send = outcome(bench.client.send("bob", 1));
+    bench.socket.end(4409);
+    await turn();
+    assert.deepEqual([send.error.code, send.error.kept], ["closed", false]);
+    const other = new Bench({ storage: undefined });
+    await other.client.start();
+    const late = outcome(other.client.send("bob", 1));
+    await other.clock.advance(30_000);
+    assert.equal(late.error.code, "timeout");
+  } finally {
+    delete globalThis.indexedDB;
+  }
 });

@@ -399,7 +399,8 @@ test("close fails what has no answer, and hears answers until the router closes"
   await turn();
   assert.ok(end.isSettled);
   assert.ok(results[0].value);
-  assert.deepEqual(results.slice(1).map(({ error }) => [error.code, error.maybeTaken]), [["closed", true], ["closed", false]]);
+  const failures = results.slice(1).map(({ error }) => [error.code, error.maybeTaken]);
+  assert.deepEqual(failures, [["closed", true], ["closed", false]]);
   assert.equal(bench.told("settled").length, 3);
 });
 
