@@ -46,14 +46,14 @@ export class Banners {
 
   /** @returns {Banner[]} */
   #ofConnection() {
-    const { state, reason, retryAtMs } = this.context.live.state;
+    const { state, reason, isRefused, retryAtMs } = this.context.live.state;
     if (state !== "down") return [];
     const leftMs = retryAtMs - Date.now();
     return [
       {
-        key: "down",
+        key: isRefused ? "refused" : "down",
         grave: true,
-        title: "The daemon cannot be reached.",
+        title: isRefused ? "There are no live figures." : "The daemon cannot be reached.",
         text: `${reason} ${leftMs > 0 ? `Trying again in ${duration(leftMs + 999)}; the figures below are old.` : "Trying …"}`,
         button: () => h("button", { type: "button", class: "small", onclick: () => this.context.live.tryNow() }, "Try now"),
       },

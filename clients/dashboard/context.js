@@ -56,6 +56,7 @@ export function refresh(context, notice, load, everyMs = REFRESH_MS) {
   let isClosed = false;
   let isLoading = false;
   let isWanted = false;
+  let isSoon = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
 
@@ -66,6 +67,7 @@ export function refresh(context, notice, load, everyMs = REFRESH_MS) {
       return;
     }
     clearTimeout(timer);
+    isSoon = false;
     isLoading = true;
     do {
       isWanted = false;
@@ -88,6 +90,11 @@ export function refresh(context, notice, load, everyMs = REFRESH_MS) {
     now,
     /** Soon, and once for many that ask. */
     soon() {
+      if (isSoon || isLoading) {
+        isWanted ||= isLoading;
+        return;
+      }
+      isSoon = true;
       clearTimeout(timer);
       timer = setTimeout(now, 300);
     },

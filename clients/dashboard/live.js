@@ -5,7 +5,13 @@ import { ApiError, problem, sentence } from "./api.js";
 
 /** @typedef {import("./api.js").Stats} Stats */
 /** @typedef {{ type: string, data: any }} LiveEvent */
-/** @typedef {{ state: "connecting" | "live" | "down", reason: string, retryAtMs: number }} LiveState */
+/**
+ * @typedef {object} LiveState
+ * @property {"connecting" | "live" | "down"} state
+ * @property {string} reason
+ * @property {boolean} isRefused the daemon is there, and does not let this page listen
+ * @property {number} retryAtMs
+ */
 
 const BACKOFF_MIN_MS = 500;
 const BACKOFF_MAX_MS = 15_000;
@@ -14,7 +20,7 @@ const SILENCE_MS = 6000;
 
 export class Live {
   /** @type {LiveState} */
-  state = { state: "connecting", reason: "", retryAtMs: 0 };
+  state = { state: "connecting", reason: "", isRefused: false, retryAtMs: 0 };
   #handlers = { state: /** @type {Set<(state: LiveState) => void>} */ (new Set()), event: /** @type {Set<(event: LiveEvent) => void>} */ (new Set()) };
   #backoffMs = BACKOFF_MIN_MS;
   #wake = () => {};
@@ -34,10 +40,10 @@ export class Live {
   /** Connects again and again, for as long as the page lives. */
   async run() {
     for (;;) {
-      const reason = await this.#listen();
+      const { reason, isRefused } = await this.#listen();
       const waitMs = this.#backoffMs * (0.5 + Math.random() / 2);
       this.#backoffMs = Math.min(this.#backoffMs * 2, BACKOFF_MAX_MS);
-      this.#become({ state: "down", reason, retryAtMs: Date.now() + waitMs });
+      this.#become({ state: "down", reason, isRefused, retryAtMs: Date.now() + waitMs });
       await new Promise((resolve) => {
         const timer = setTimeout(resolve, waitMs);
         this.#wake = () => {
@@ -54,7 +60,7 @@ export class Live {
     this.#wake();
   }
 
-  /** @returns {Promise<string>} why it ended */
+  /** @returns {Promise<{ reason: string, isRefused: boolean }>} why it ended */
   async #listen() {
     const stop = new AbortController();
     let silence = setTimeout(() => stop.abort(), SILENCE_MS);
@@ -69,10 +75,11 @@ export class Live {
         heard();
         this.#tell(event);
       }
-      return "The daemon has ended the stream.";
+      return { reason: "The daemon has ended the stream.", isRefused: false };
     } catch (error) {
-      if (error instanceof ApiError) return sentence(error);
-      return stop.signal.aborted ? "The daemon has fallen silent." : "Nothing answers: has “doorstep dashboard” ended?";
+      if (error instanceof ApiError) return { reason: sentence(error), isRefused: !error.unreachable };
+      const reason = stop.signal.aborted ? "The daemon has fallen silent." : "Nothing answers: has “doorstep dashboard” ended?";
+      return { reason, isRefused: false };
     } finally {
       clearTimeout(silence);
       stop.abort();
@@ -83,7 +90,7 @@ export class Live {
   #tell(event) {
     if (this.state.state !== "live") {
       this.#backoffMs = BACKOFF_MIN_MS;
-      this.#become({ state: "live", reason: "", retryAtMs: 0 });
+      this.#become({ state: "live", reason: "", isRefused: false, retryAtMs: 0 });
     }
     for (const handler of this.#handlers.event) handler(event);
   }

@@ -17,7 +17,7 @@
  * @property {SendState} [state] of one's own
  * @property {1} [pending] while `state` is `sending`
  * @property {string} [device] whose outbox it is in
- * @property {string} [code] why it failed
+ * @property {string} [code] why it failed, or is put off
  */
 /** @typedef {{ me: string, name: string, addedMs: number }} Contact */
 
@@ -36,6 +36,25 @@ function answer(request) {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
+  });
+}
+
+/**
+ * Whether something was added; it is not when there is one of the same key.
+ *
+ * @param {IDBRequest} request
+ * @returns {Promise<boolean>}
+ */
+function isAdded(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(true);
+    request.onerror = (event) => {
+      if (request.error?.name !== "ConstraintError") return reject(request.error);
+      // Else the whole transaction would be given up.
+      event.preventDefault();
+      event.stopPropagation();
+      resolve(false);
+    };
   });
 }
 
@@ -87,20 +106,16 @@ export class Archive {
   }
 
   /**
-   * Keeps a message, unless it is kept already. With it comes how many of its sender are unread.
+   * Keeps a message, unless it is kept already. As little as that needs, because the next message waits for it.
    *
    * @param {Omit<Entry, "me">} entry
-   * @returns {Promise<{ entry: Entry, isNew: boolean, unread: number }>}
+   * @returns {Promise<{ entry: Entry, isNew: boolean }>}
    */
   add(entry) {
-    return this.#transact("readwrite", async (entries, contacts) => {
-      const known = await answer(entries.get([this.me, entry.peer, entry.way, entry.id]));
-      const kept = known ?? { ...entry, me: this.me };
-      if (known === undefined) entries.put(kept);
-      const contact = await answer(contacts.get([this.me, entry.peer]));
-      if (contact === undefined) contacts.put({ me: this.me, name: entry.peer, addedMs: entry.atMs });
-      const unread = await answer(entries.index("unread").count([this.me, 1, entry.peer]));
-      return { entry: kept, isNew: known === undefined, unread };
+    const kept = { ...entry, me: this.me };
+    return this.#transact("readwrite", async (entries) => {
+      if (await isAdded(entries.add(kept))) return { entry: kept, isNew: true };
+      return { entry: await answer(entries.get([this.me, entry.peer, entry.way, entry.id])), isNew: false };
     });
   }
 
@@ -158,14 +173,19 @@ export class Archive {
    * All of this conversation has been seen. In one transaction, so that of several tabs one alone tells the sender.
    *
    * @param {string} peer
-   * @returns {Promise<string[]>} the ids that its sender is owed
+   * @param {(entry: Entry) => boolean} wantsToKnow whether the sender of this one is to be told
+   * @returns {Promise<string[]>} the ids that the sender is owed
    */
-  markReadByMe(peer) {
+  markReadByMe(peer, wantsToKnow) {
     return this.#transact("readwrite", async (entries) => {
       /** @type {Entry[]} */
       const unread = await answer(entries.index("unread").getAll([this.me, 1, peer]));
-      for (const { unread: _, ...entry } of unread) entries.put({ ...entry, owed: 1 });
-      return unread.map(({ id }) => id);
+      const owed = unread.filter(wantsToKnow);
+      for (const entry of unread) {
+        const { unread: _, ...read } = entry;
+        entries.put(owed.includes(entry) ? { ...read, owed: 1 } : read);
+      }
+      return owed.map(({ id }) => id);
     });
   }
 
@@ -182,6 +202,15 @@ export class Archive {
         entries.put(entry);
       }
     });
+  }
+
+  /**
+   * @param {string} peer
+   * @param {string} id of one's own message
+   * @returns {Promise<Entry | undefined>}
+   */
+  sent(peer, id) {
+    return this.#transact("readonly", (entries) => answer(entries.get([this.me, peer, "out", id])));
   }
 
   /** @returns {Promise<Entry[]>} */

@@ -17,7 +17,7 @@ import { Archive } from "./archive.js";
  */
 /**
  * @typedef {object} Happenings What a chat tells.
- * @property {(entry: Entry, isNew: boolean) => void} entry a message came, was written, or moved on
+ * @property {(entry: Entry, isNew: boolean, isFromHere: boolean) => void} entry a message came, was written (in this tab or another), or moved on
  * @property {() => void} people
  * @property {(connection: Connection) => void} connection
  * @property {(waited: { messages: number, people: number }) => void} caughtUp
@@ -29,6 +29,11 @@ const TYPING_MS = 6000;
 const TYPING_AGAIN_MS = 3000;
 /** Ids in one message that says that they were read. */
 const SEEN_MAX = 200;
+/**
+ * A message says that its sender would like to know when it was read. Who does not ask, such as a program in a terminal,
+ * would have no use for the answer.
+ */
+const WANTS = "seen";
 /** A send that was cut off by a reload is repeated within this time: the router recognises it for an hour. */
 const REPEAT_MS = 30 * 60_000;
 
@@ -40,6 +45,7 @@ export class Chat {
   bodyMaxBytes = 65_536;
   #typedAtMs = 0;
   #lastPlace = 0;
+  #isRestarting = false;
   /** What waits at the start of a connection ends at this seq; null until that is known. @type {number | null} */
   #caughtUpSeq = null;
   #batch = "";
@@ -105,6 +111,7 @@ export class Chat {
     client.on("ephemeral", ({ from, body }) => this.#hearTyping(from, body));
     client.on("gap", () => this.tell.note("You were away for so long that the router had to remove messages for this browser."));
     client.on("refused", ({ reason }) => this.tell.note(`The router refused something: ${reason}`));
+    client.on("putOff", ({ id, to, code }) => void this.#putOff(to, id, code));
     client.on("settled", (settled) => void this.#settle(settled));
     client.on("closed", ({ reason, code, message }) => {
       if (client === this.client && reason !== "done") this.#become({ state: "closed", reason, code, message });
@@ -123,11 +130,15 @@ export class Chat {
 
   /** Another go, after the client came to its end or while it waits. */
   async restart() {
+    if (this.#isRestarting) return;
+    this.#isRestarting = true;
     const old = this.client;
     this.client = this.#makeClient();
     this.#become({ state: "connecting" });
+    // The old one lets go of the device before the new one looks for one.
     await old.close().catch(() => {});
     await this.start();
+    this.#isRestarting = false;
   }
 
   async close() {
@@ -152,7 +163,8 @@ export class Chat {
       return;
     }
     const hasWaited = this.#caughtUpSeq === null || seq <= this.#caughtUpSeq;
-    const { entry, isNew, unread } = await this.archive.add({
+    if (!this.people.has(from)) await this.archive.addContact(from);
+    const { entry, isNew } = await this.archive.add({
       peer: from,
       way: "in",
       id,
@@ -163,7 +175,8 @@ export class Chat {
       ...(hasWaited ? { waited: this.#batch } : {}),
     });
     const person = this.#person(from);
-    person.unread = unread;
+    // Another tab may have kept it, and shown it too.
+    person.unread = isNew ? person.unread + 1 : await this.archive.unread(from);
     person.typingUntilMs = 0;
     if (isNew && hasWaited) this.#countWaited(from);
     this.#show(entry, true);
@@ -211,7 +224,7 @@ export class Chat {
       id,
       place: this.#place(),
       atMs,
-      body: { text },
+      body: { text, wants: WANTS },
       state: "sending",
       pending: 1,
       device: this.client.device,
@@ -247,6 +260,18 @@ export class Chat {
     if (entry !== null) this.#moved(entry);
   }
 
+  /**
+   * The router does not take it now; the client tries again.
+   *
+   * @param {string} to
+   * @param {string} id
+   * @param {string} code
+   */
+  async #putOff(to, id, code) {
+    const entry = await this.archive.sent(to, id);
+    if (entry?.state === "sending") this.tell.entry({ ...entry, code }, false, true);
+  }
+
   /** @param {string} to @param {boolean} isTyping */
   typing(to, isTyping) {
     if (this.connection.state !== "online") return;
@@ -262,7 +287,7 @@ export class Chat {
     const person = this.people.get(peer);
     if (person === undefined || person.unread === 0) return;
     person.unread = 0;
-    const ids = await this.archive.markReadByMe(peer);
+    const ids = await this.archive.markReadByMe(peer, ({ body }) => body?.wants === WANTS);
     this.tabs.postMessage({ kind: "read", peer });
     this.tell.people();
     this.#tellSeen(peer, ids);
@@ -359,7 +384,7 @@ export class Chat {
     const person = this.#person(entry.peer);
     if (person.last === null || entry.place >= person.last.place || entry.id === person.last.id) person.last = entry;
     if (isNew && entry.way === "out") this.tabs.postMessage({ kind: "entry", entry, isNew });
-    this.tell.entry(entry, isNew);
+    this.tell.entry(entry, isNew, true);
     this.tell.people();
   }
 
@@ -368,7 +393,7 @@ export class Chat {
     if (kind === "entry") {
       const person = this.#person(entry.peer);
       if (person.last === null || entry.place >= person.last.place || entry.id === person.last.id) person.last = entry;
-      this.tell.entry(entry, isNew);
+      this.tell.entry(entry, isNew, false);
     } else if (kind === "read") {
       this.#person(peer).unread = await this.archive.unread(peer);
     } else {

@@ -13,6 +13,8 @@ import { You } from "./you.js";
 /** In the storage of the tab, so that two tabs can be two people. */
 const NAME_KEY = "doorstep-chat.name";
 const NOTE_MS = 10_000;
+const READ_MS = 200;
+const DRAW_MS = 50;
 
 const name = sessionStorage.getItem(NAME_KEY);
 if (name === null) showEntrance("");
@@ -55,21 +57,16 @@ async function enter(me) {
   const connection = new ConnectionView(() => void chat.restart());
 
   const chat = await Chat.open(me, you.status, {
-    entry(entry, isNew) {
-      if (entry.peer === peer) thread.take(entry, isNew);
+    entry(entry, isNew, isFromHere) {
+      if (entry.peer === peer) thread.take(entry, isNew, isFromHere);
       if (!isNew || entry.way === "out") return;
       announce(entry.peer, said(entry.body).text);
-      readWhatIsSeen();
+      readSoon();
     },
-    people() {
-      people.drawSoon();
-      drawPeer();
-      drawTitle();
-    },
+    people: () => drawSoon(),
     connection(now) {
       connection.update(now);
-      people.drawSoon();
-      drawPeer();
+      drawSoon();
     },
     caughtUp({ messages, people: senders }) {
       byId("waited").hidden = false;
@@ -90,12 +87,28 @@ async function enter(me) {
   const thread = new Thread({
     page: (with_, most, before) => chat.archive.page(with_, most, before),
     again: (entry) => void chat.again(entry),
+    sawAll: () => readSoon(),
   });
   const composer = new Composer({
     send: (to, text) => chat.send(to, text),
     typing: (to, isTyping) => chat.typing(to, isTyping),
     maxBytes: () => chat.bodyMaxBytes,
   });
+
+  let isDue = false;
+
+  /** All but the messages; for many changes once. */
+  function drawSoon() {
+    if (!isDue) setTimeout(draw, DRAW_MS);
+    isDue = true;
+  }
+
+  function draw() {
+    isDue = false;
+    people.draw();
+    drawPeer();
+    drawTitle();
+  }
 
   function drawPeer() {
     you.draw(chat.presence(me));
@@ -111,11 +124,19 @@ async function enter(me) {
   function drawTitle() {
     let unread = 0;
     for (const person of chat.people.values()) unread += person.unread;
-    document.title = `${unread > 0 ? `(${unread}) ` : ""}${peer === "" ? "" : `${peer} · `}Doorstep chat`;
+    const title = `${unread > 0 ? `(${unread}) ` : ""}${peer === "" ? "" : `${peer} · `}Doorstep chat`;
+    if (document.title !== title) document.title = title;
   }
 
-  function readWhatIsSeen() {
-    if (peer !== "" && document.visibilityState === "visible") void chat.read(peer);
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let readTimer;
+
+  /** What is on the screen counts as read; many messages are told as one. */
+  function readSoon() {
+    readTimer ??= setTimeout(() => {
+      readTimer = undefined;
+      if (peer !== "" && document.visibilityState === "visible" && thread.isAtNewest) void chat.read(peer);
+    }, READ_MS);
   }
 
   /** @param {boolean} isFirst */
@@ -132,11 +153,8 @@ async function enter(me) {
       byId("waited").hidden = true;
       composer.open(peer);
       await thread.open(peer);
-      readWhatIsSeen();
     }
-    people.draw();
-    drawPeer();
-    drawTitle();
+    draw();
     if (peer !== "") composer.focus();
     else if (!isFirst) people.focus(before);
   }
@@ -167,9 +185,9 @@ async function enter(me) {
     await chat.removePerson(gone);
   });
   window.addEventListener("hashchange", () => void go(false));
-  document.addEventListener("visibilitychange", readWhatIsSeen);
+  document.addEventListener("visibilitychange", readSoon);
   // "last seen 2 min ago" grows old by itself.
-  setInterval(() => people.drawSoon(), 30_000);
+  setInterval(drawSoon, 30_000);
 
   connection.update(chat.connection);
   await go(true);

@@ -16,7 +16,6 @@ export class People {
   /** @type {Map<string, Row>} */
   #rows = new Map();
   #list = byId("people-list");
-  #isDue = false;
 
   /**
    * @param {() => Iterable<Person>} people
@@ -30,13 +29,7 @@ export class People {
     this.#list.addEventListener("keydown", (event) => this.#move(event));
   }
 
-  drawSoon() {
-    if (!this.#isDue) setTimeout(() => this.draw(), 40);
-    this.#isDue = true;
-  }
-
   draw() {
-    this.#isDue = false;
     const people = [...this.people()].sort((a, b) => (b.last?.place ?? b.addedMs) - (a.last?.place ?? a.addedMs));
     const names = new Set(people.map(({ name }) => name));
     for (const [name, { row }] of this.#rows) {

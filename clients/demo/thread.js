@@ -13,6 +13,8 @@ const SHOWN_MAX = 600;
 const NEAR_PX = 80;
 /** Messages of one person that follow each other within this stand close together. */
 const CLOSE_MS = 5 * 60_000;
+const DRAW_MIN_MS = 30;
+const DRAW_MAX_MS = 400;
 /** A longer text is folded. */
 const LONG_CHARS = 1500;
 const LONG_LINES = 24;
@@ -30,25 +32,32 @@ export class Thread {
   #isAtEnd = true;
   #hasEarlier = false;
   #unseen = 0;
-  #wasFollowing = true;
+  /** Kept and not asked for each time, because the browser has to lay the page out for the answer. */
+  #isFollowing = true;
   #isDue = false;
+  #drawTookMs = 0;
   #list = byId("messages");
   #scroll = byId("scroll");
   #earlier = /** @type {HTMLButtonElement} */ (byId("earlier"));
   #jump = byId("jump");
 
-  /** @param {{ page: (peer: string, most: number, before?: number) => Promise<Entry[]>, again: (entry: Entry) => void }} source */
+  /**
+   * @param {object} source
+   * @param {(peer: string, most: number, before?: number) => Promise<Entry[]>} source.page
+   * @param {(entry: Entry) => void} source.again
+   * @param {() => void} source.sawAll the newest message is on the screen
+   */
   constructor(source) {
     this.source = source;
     this.#earlier.addEventListener("click", () => void this.#showEarlier());
     this.#jump.addEventListener("click", () => void this.#toEnd());
     this.#scroll.addEventListener("scroll", () => {
-      this.#wasFollowing = this.#isFollowing();
-      if (this.#wasFollowing && this.#isAtEnd) this.#sawAll();
+      this.#isFollowing = this.#isNearEnd();
+      if (this.isAtNewest) this.#sawAll();
     });
     // A keyboard that slides in, or a composer that grows, must not hide the end from who is there.
     new ResizeObserver(() => {
-      if (this.#wasFollowing) this.#scroll.scrollTop = this.#scroll.scrollHeight;
+      if (this.#isFollowing) this.#scrollToEnd();
     }).observe(this.#scroll);
   }
 
@@ -58,6 +67,8 @@ export class Thread {
     this.#list.replaceChildren();
     this.#items.clear();
     this.#entries = [];
+    this.#isAtEnd = true;
+    this.#isFollowing = true;
     await this.#loadEnd();
   }
 
@@ -71,38 +82,53 @@ export class Thread {
     this.#entries = [...entries.slice(-SHOWN), ...later];
     this.#isAtEnd = true;
     this.#draw();
-    this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    this.#scrollToEnd();
     this.#sawAll();
   }
 
-  /** @param {Entry} entry @param {boolean} isNew */
-  take(entry, isNew) {
+  /** Whether the newest message is on the screen. */
+  get isAtNewest() {
+    return this.#isAtEnd && this.#isFollowing;
+  }
+
+  /**
+   * @param {Entry} entry
+   * @param {boolean} isNew
+   * @param {boolean} isFromHere and not from another tab
+   */
+  take(entry, isNew, isFromHere) {
     const known = this.#entries.findIndex((other) => keyOf(other) === keyOf(entry));
     if (known !== -1) {
       this.#entries[known] = entry;
     } else if (isNew && this.#isAtEnd) {
       // One who reads further up is not pushed away from there; the rest can be had by going to the end.
-      if (this.#isFollowing() || this.#entries.length < SHOWN_MAX) this.#entries.push(entry);
+      if (this.#isFollowing || this.#entries.length < SHOWN_MAX) this.#entries.push(entry);
       else this.#isAtEnd = false;
     }
-    if (isNew && entry.way === "in" && !this.#isFollowing()) this.#unseen += 1;
-    if (isNew && entry.way === "out") void this.#toEnd();
+    if (isNew && entry.way === "in" && !this.#isFollowing) this.#unseen += 1;
+    if (isNew && entry.way === "out" && isFromHere) void this.#toEnd();
     this.#drawSoon();
   }
 
-  #isFollowing() {
+  #isNearEnd() {
     const { scrollTop, clientHeight, scrollHeight } = this.#scroll;
     return scrollHeight - clientHeight - scrollTop < NEAR_PX;
+  }
+
+  #scrollToEnd() {
+    this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    this.#isFollowing = true;
   }
 
   #sawAll() {
     this.#unseen = 0;
     this.#jump.hidden = true;
+    this.source.sawAll();
   }
 
   async #toEnd() {
     if (!this.#isAtEnd) return this.#loadEnd();
-    this.#scroll.scrollTop = this.#scroll.scrollHeight;
+    this.#scrollToEnd();
     this.#sawAll();
     this.#drawSoon();
   }
@@ -122,23 +148,25 @@ export class Thread {
     this.#draw();
     if (first?.isConnected) this.#scroll.scrollTop += first.getBoundingClientRect().top - topBefore;
     else this.#scroll.scrollTop = this.#scroll.scrollHeight - fromEnd;
+    this.#isFollowing = this.#isNearEnd();
     if (this.#earlier.hidden) this.#scroll.focus();
   }
 
-  /** Messages may come by the hundred: they are drawn together. */
+  /** Messages may come by the hundred: they are drawn together, and the page never does nothing but draw. */
   #drawSoon() {
     if (this.#isDue) return;
     this.#isDue = true;
     setTimeout(() => {
+      const beganAtMs = performance.now();
       this.#isDue = false;
-      const isFollowing = this.#isFollowing();
-      if (isFollowing && this.#isAtEnd && this.#entries.length > SHOWN * 1.5) {
+      if (this.isAtNewest && this.#entries.length > SHOWN * 1.5) {
         this.#entries.splice(0, this.#entries.length - SHOWN);
         this.#hasEarlier = true;
       }
       this.#draw();
-      if (isFollowing) this.#scroll.scrollTop = this.#scroll.scrollHeight;
-    }, 30);
+      if (this.#isFollowing) this.#scrollToEnd();
+      this.#drawTookMs = performance.now() - beganAtMs;
+    }, Math.min(DRAW_MIN_MS + 4 * this.#drawTookMs, DRAW_MAX_MS));
   }
 
   #draw() {
@@ -175,7 +203,8 @@ export class Thread {
     if (entry.waited !== undefined && before?.waited !== entry.waited) {
       let count = 0;
       while (this.#entries[index + count]?.waited === entry.waited) count += 1;
-      dividers.push(h("li", { class: "divider away" }, `While you were away: ${counted(count, "message")}`));
+      const more = before === undefined && this.#hasEarlier ? "more than " : "";
+      dividers.push(h("li", { class: "divider away" }, `While you were away: ${more}${counted(count, "message")}`));
     }
     return dividers;
   }
@@ -257,7 +286,7 @@ function tickOf({ peer, state, code }) {
     case "unsure":
       return { words: `Perhaps not sent: ${why}.`, title: "It may have been taken, and may still arrive" };
     default:
-      return { words: "sending …", title: "Kept in this browser until the router has taken it" };
+      return { words: why === "" ? "sending …" : `sending … (${why})`, title: "Kept in this browser until the router has taken it" };
   }
 }
 

@@ -35,6 +35,19 @@ test("a message to somebody who is away waits, arrives, and is read", async ({ c
   expect(await texts(alice)).toEqual(["are you there?", "the keys are under the mat", "thank you"]);
 });
 
+test("who does not ask whether a message was read is not told", async ({ context, router }) => {
+  await router.send("terminal", "bob", { text: "one" });
+  const bob = await comeIn(context, router.address, "bob");
+  await bob.getByRole("link", { name: /^terminal/ }).click();
+  await expect(message(bob, "one")).toBeVisible();
+  await expect(bob.getByRole("link", { name: /^terminal/ })).not.toContainText("unread");
+  // Had the page something to tell, it would be in front of this.
+  await say(bob, "two");
+  await expectTick(bob, "two", "✓ waiting");
+  const { messages } = await router.admin("GET", "/v1/queues/terminal/messages?bodies=true");
+  expect(messages.map((/** @type {any} */ waiting) => waiting.body.text)).toEqual(["two"]);
+});
+
 test("what the other one has, but has not looked at, is handed over", async ({ context, router }) => {
   const bob = await comeIn(context, router.address, "bob");
   const alice = await comeIn(context, router.address, "alice");
@@ -89,7 +102,6 @@ test("what is written while the router is dead arrives once when it is back", as
   for (const text of ["one", "two", "three"]) await say(alice, text);
   await expectTick(alice, "two", "sending …");
 
-  // The page is closed and opened as well: what is not sent yet is kept by the browser, not by the page.
   await router.resume();
   await alice.getByRole("button", { name: "Try now" }).click({ timeout: 2000 }).catch(() => {});
   await connected(alice);
@@ -210,13 +222,13 @@ test("whatever somebody writes is text, and other bodies are shown as they are",
 test("of very many messages the page holds the last, and finds the earlier ones", async ({ context, router }) => {
   const COUNT = 700;
   const sends = Array.from({ length: COUNT }, (_, index) => index);
-  // In order, but without waiting for each to be asked for by a new process.
   for (const index of sends) await router.send("eve", "bob", { text: `message ${index}` });
   const bob = await comeIn(context, router.address, "bob");
-  await expect(bob.getByRole("link", { name: /^eve/ })).toContainText(`${COUNT} unread`);
+  await expect(bob.getByRole("link", { name: /^eve/ })).toContainText(`${COUNT} unread`, { timeout: 60_000 });
   await bob.getByRole("link", { name: /^eve/ }).click();
   await expect(message(bob, `message ${COUNT - 1}`)).toBeInViewport();
   expect(await bob.locator("li.message").count()).toBeLessThanOrEqual(300);
+  await expect(bob.locator(".divider.away")).toHaveText(/^While you were away: more than \d+ messages$/);
 
   const earlier = bob.getByRole("button", { name: "Show earlier messages" });
   while (await earlier.isVisible()) {
@@ -229,8 +241,11 @@ test("of very many messages the page holds the last, and finds the earlier ones"
 
   await router.send("eve", "bob", { text: "while bob reads old ones" });
   await expect(bob.locator("#jump")).toHaveText(/1 new message/);
+  // It is not on the screen, so it is not read.
+  await expect(bob.getByRole("link", { name: /^eve/ })).toContainText("1 unread");
   await bob.locator("#jump").click();
   await expect(message(bob, "while bob reads old ones")).toBeInViewport();
+  await expect(bob.getByRole("link", { name: /^eve/ })).not.toContainText("unread");
 });
 
 test("all of it can be done with a keyboard", async ({ context, router }) => {

@@ -79,6 +79,25 @@ test("a queue is looked at, and purged after a question", async ({ context, rout
   await expect(page.getByText("1 message (")).toBeVisible();
 });
 
+test("bodies are shown byte for byte", async ({ context, router }) => {
+  const bodies = [
+    '{ "a": 1.50, "a": 12345678901234567890, "body": {"body":"\\"}]"} }',
+    '"body\\": \\u0022"',
+    '[ -1e999, "]", {} , null ]',
+    "1E400",
+  ];
+  for (const body of bodies) await router.sendText("alice", "bob", body);
+  const page = await open(context, router);
+  await page.evaluate(() => (location.hash = "#/users/bob"));
+  const messages = page.getByRole("table", { name: "Messages that wait for bob" });
+  for (const [index, body] of bodies.entries()) {
+    const message = messages.getByRole("row").nth(index + 1);
+    await message.getByRole("button", { name: /^Show body/ }).click();
+    await expect(message.locator("pre")).toBeVisible();
+    expect(await message.locator("pre").textContent()).toBe(body);
+  }
+});
+
 test("a dead letter goes back into the queue, and the list is cleared after a question", async ({ context, router }) => {
   for (const text of ["one", "two"]) await router.send("alice", "bob", { text });
   await router.admin("DELETE", "/v1/queues/bob");

@@ -4,9 +4,11 @@ import { test as base, expect } from "@playwright/test";
 import { watchProblems } from "./chat.js";
 import { Router } from "./router.js";
 
-/** @type {import("@playwright/test").TestType<import("@playwright/test").PlaywrightTestArgs & { router: Router, problems: string[] }, {}>} */
-export const test = /** @type {any} */ (
-  base.extend({
+/** @typedef {import("@playwright/test").PlaywrightTestArgs & { router: Router, problems: string[] }} Args */
+
+/** @type {import("@playwright/test").TestType<Args, import("@playwright/test").PlaywrightWorkerArgs>} */
+export const test = base.extend(
+  /** @type {any} */ ({
     router: async ({}, /** @type {(router: Router) => Promise<void>} */ use) => {
       const router = await Router.start();
       try {

@@ -80,17 +80,17 @@ export class Router {
    *
    * @param {string} method
    * @param {string} path
-   * @param {unknown} [body]
+   * @param {string} [text] the body
    * @returns {Promise<any>}
    */
-  async admin(method, path, body) {
+  async admin(method, path, text) {
     const call = request({ socketPath: this.socket, path, method });
-    call.end(body === undefined ? undefined : JSON.stringify(body));
+    call.end(text);
     const [response] = await once(call, "response");
-    let text = "";
-    for await (const piece of response.setEncoding("utf8")) text += piece;
-    if (response.statusCode >= 300) throw new Error(`${method} ${path}: ${response.statusCode} ${text}`);
-    return JSON.parse(text);
+    let answer = "";
+    for await (const piece of response.setEncoding("utf8")) answer += piece;
+    if (response.statusCode >= 300) throw new Error(`${method} ${path}: ${response.statusCode} ${answer}`);
+    return JSON.parse(answer);
   }
 
   /**
@@ -101,7 +101,18 @@ export class Router {
    * @param {unknown} body
    */
   send(from, to, body) {
-    return this.admin("POST", "/v1/messages", { from, to, body });
+    return this.sendText(from, to, JSON.stringify(body));
+  }
+
+  /**
+   * The same with a body that is not as `JSON.stringify` would write it.
+   *
+   * @param {string} from
+   * @param {string} to
+   * @param {string} body
+   */
+  sendText(from, to, body) {
+    return this.admin("POST", "/v1/messages", `{"from":${JSON.stringify(from)},"to":${JSON.stringify(to)},"body":${body}}`);
   }
 }
 
