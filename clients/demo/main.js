@@ -46,7 +46,10 @@ async function enter(me) {
 
   const you = new You({
     me,
-    save: (state, text) => chat.setStatus(state, text),
+    save: async (state, text) => {
+      await chat.setStatus(state, text);
+      drawSoon();
+    },
     leave: async () => {
       await chat.close();
       sessionStorage.removeItem(NAME_KEY);
@@ -111,12 +114,12 @@ async function enter(me) {
   }
 
   function drawPeer() {
-    you.draw(chat.presence(me));
-    if (peer === "") return;
     const isOnline = chat.connection.state === "online";
+    you.draw(chat.presence(me), isOnline);
+    if (peer === "") return;
     const presence = isOnline ? chat.presence(peer) : undefined;
     byId("peer-mark").dataset.state = presence?.state ?? "offline";
-    setText(byId("peer-status"), isOnline ? presenceText(presence) : "not known while you are not connected");
+    setText(byId("peer-status"), isOnline ? presenceText(presence) : "not known at the moment");
     const isTyping = (chat.people.get(peer)?.typingUntilMs ?? 0) > Date.now();
     setText(byId("typing"), isTyping ? `${peer} is typing …` : "");
   }

@@ -32,14 +32,19 @@ export class You {
       event.preventDefault();
       void this.#submit();
     });
-    this.draw(undefined);
+    this.draw(undefined, false);
   }
 
-  /** What the router says of oneself: another tab may be more available. @param {{ state: string, text?: string } | undefined} presence */
-  draw(presence) {
+  /**
+   * What the router says of oneself: another tab may be more available.
+   *
+   * @param {{ state: string, text?: string } | undefined} presence
+   * @param {boolean} isConnected
+   */
+  draw(presence, isConnected) {
     const { state, text = "" } = presence ?? this.status;
-    byId("me-mark").dataset.state = state;
-    setText(byId("me-status"), text === "" ? state : `${state}: ${text}`);
+    byId("me-mark").dataset.state = isConnected ? state : "offline";
+    setText(byId("me-status"), `${text === "" ? state : `${state}: ${text}`}${isConnected ? "" : ", once connected"}`);
   }
 
   #open() {
@@ -56,7 +61,6 @@ export class You {
     this.status = { state, text: this.#text.value.trim() };
     sessionStorage.setItem(STATUS_KEY, JSON.stringify(this.status));
     this.#dialog.close();
-    this.draw(undefined);
     try {
       await this.save(this.status.state, this.status.text);
     } catch (error) {

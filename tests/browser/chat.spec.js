@@ -248,6 +248,25 @@ test("of very many messages the page holds the last, and finds the earlier ones"
   await expect(bob.getByRole("link", { name: /^eve/ })).not.toContainText("unread");
 });
 
+test("a page that is closed while messages come in has each of them once", async ({ context, router }) => {
+  const COUNT = 150;
+  for (let index = 0; index < COUNT; index += 1) await router.send("eve", "bob", { text: `message ${index}` });
+  const bob = await comeIn(context, router.address, "bob");
+  await expect(bob.getByRole("link", { name: /^eve/ })).toContainText(/\d+ unread/);
+  // Without a last word, as when the browser is killed.
+  const crashed = bob.waitForEvent("crash");
+  await bob.goto("chrome://crash").catch(() => {});
+  await crashed;
+  await bob.close();
+
+  const again = await comeIn(context, router.address, "bob");
+  await expect(again.getByRole("link", { name: /^eve/ })).toContainText(`${COUNT} unread`, { timeout: 60_000 });
+  await again.getByRole("link", { name: /^eve/ }).click();
+  await expect(message(again, `message ${COUNT - 1}`)).toBeVisible();
+  expect(await texts(again)).toEqual(Array.from({ length: COUNT }, (_, index) => `message ${index}`));
+  await expect.poll(async () => (await router.admin("GET", "/v1/queues/bob")).messages).toBe(0);
+});
+
 test("all of it can be done with a keyboard", async ({ context, router }) => {
   await router.send("carol", "alice", { text: "from carol" });
   const page = await context.newPage();
