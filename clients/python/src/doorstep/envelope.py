@@ -1,11 +1,12 @@
 """Frames of the router as JSON objects, with a way around a body that Python cannot read.
 
-The router relays bodies byte for byte and never reads them, so a body may be more than Python's ``json`` takes, as a
-number of ten thousand digits. The rest of such a frame must be read all the same: a message that cannot be named
-cannot be acknowledged, and would come again for ever.
+The router relays bodies byte for byte and never reads them, so a body may be what no Python value stands for: a number
+of ten thousand digits, 1e999, half a surrogate pair. The rest of such a frame must be read all the same: a message that
+cannot be named cannot be acknowledged, and would come again for ever.
 """
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
@@ -23,6 +24,9 @@ def read_object(text: str) -> dict[str, Any]:
     """
     try:
         frame = _decode(text)
+        if _SURROGATE.search(text):
+            # What has no bytes could be neither printed nor stored by who gets it.
+            json.dumps(frame, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         return _read_around_body(text, str(error))
     if not isinstance(frame, dict):
@@ -34,8 +38,17 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse)
+def _number(text: str) -> float:
+    """A number that Python would turn into infinity is not what its sender wrote."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
+_decoder = json.JSONDecoder(parse_float=_number, parse_constant=_refuse)
 _decode = _decoder.decode
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SPACE = re.compile(r"[ \t\r\n]*")
 #: What matters for finding the end of a value: strings as a whole, brackets, commas.
 _LANDMARK = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
