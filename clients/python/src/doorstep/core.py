@@ -225,6 +225,8 @@ class Core:
         try:
             stranger = self._identify(dialled.welcome.user)
             if stranger is not None:
+                # A session in another's name is not left to run out by itself.
+                await dialled.link.close()
                 return stranger
             session = Session(self, dialled)
             self._begin(session, dialled)
