@@ -12,12 +12,6 @@ from waiting import until
 
 
 @pytest.fixture
-async def router() -> AsyncIterator[FakeRouter]:
-    async with FakeRouter() as router:
-        yield router
-
-
-@pytest.fixture(autouse=True)
 async def tidy() -> AsyncIterator[None]:
     """No test leaves a task of a client behind, nor an exception that nobody saw."""
     unseen: list[dict[str, Any]] = []
@@ -27,6 +21,12 @@ async def tidy() -> AsyncIterator[None]:
     gc.collect()
     await asyncio.sleep(0)
     assert unseen == []
+
+
+@pytest.fixture
+async def router(tidy: None) -> AsyncIterator[FakeRouter]:
+    async with FakeRouter() as router:
+        yield router
 
 
 class Heard:

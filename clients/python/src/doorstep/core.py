@@ -164,7 +164,10 @@ class Core:
     async def abort(self) -> None:
         if self._main is not None:
             self._main.cancel()
-            await self._ended.wait()
+            await asyncio.wait({self._main})
+            if not self._ended.is_set():
+                # It was cancelled before its first step.
+                await self._drop()
 
     async def wait_closed(self) -> Closed:
         await self._ended.wait()
