@@ -39,9 +39,9 @@ async def test_a_storage_is_not_taken_for_that_of_another(router: FakeRouter) ->
     storage = MemoryStorage()
     async with Client(router.url, user="bot", device="main", storage=storage):
         await router.session()
-    for other in ({"user": "bob"}, {"user": "bot", "device": "other"}):
+    for user, device in (("bob", "main"), ("bot", "other")):
         with pytest.raises(StorageError, match="belongs to"):
-            await Client(router.url, storage=storage, **other).start()
+            await Client(router.url, user=user, device=device, storage=storage).start()
 
 
 async def test_another_user_than_the_storage_knows_is_the_end(

@@ -1,11 +1,12 @@
 """Each message once, in order, and acknowledged when it is done."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
 from conftest import Clients, Heard
-from doorstep import CaughtUp, ClosedError, Disconnected, Ephemeral, MemoryStorage, Message, UnreadableBodyError
+from doorstep import CaughtUp, Change, ClosedError, Disconnected, Ephemeral, MemoryStorage, Message, UnreadableBodyError
 from fake_router import FakeRouter
 from waiting import soon, until
 
@@ -118,6 +119,31 @@ async def test_nothing_is_acknowledged_before_it_is_written(router: FakeRouter, 
         storage.may_write.set()
         await peer.expect("ack", seq=1)
         assert storage._done_seq == 1
+
+
+async def test_no_more_are_done_and_not_written_than_may_come_again(
+    router: FakeRouter, client: Clients, heard: Heard
+) -> None:
+    """Were the process to die now, they would all be handled a second time."""
+    storage = MemoryStorage()
+    may_write = asyncio.Event()
+    write = storage.write
+
+    async def stuck(changes: Sequence[Change]) -> None:
+        await may_write.wait()
+        await write(changes)
+
+    async with client(storage=storage):
+        peer = await router.session()
+        storage.write = stuck  # type: ignore[method-assign]
+        for seq in range(1, 101):
+            await peer.message(seq)
+        await until(lambda: len(heard.seqs()) == 32)
+        await peer.is_quiet()
+        assert len(heard.seqs()) == 32
+        may_write.set()
+        while (await peer.expect("ack"))["seq"] < 100:
+            pass
 
 
 async def test_a_handler_that_fails_is_tried_again_while_the_others_wait(
@@ -267,7 +293,7 @@ async def test_a_loop_acknowledges_when_it_comes_back_for_the_next(router: FakeR
         await peer.expect("ack", seq=2)
         await peer.message(3)
         assert (await soon(anext(bot.messages()))).seq == 3, "a wait that was given up lost nothing"
-        waiting = asyncio.create_task(anext(messages))  # type: ignore[arg-type]
+        waiting = asyncio.ensure_future(anext(messages))
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="waits for the next"):
             await anext(bot.messages())

@@ -35,7 +35,7 @@ class Sender:
 
     def goes_out(self, now: float = 0.0, most: int = 1000) -> list[str]:
         """What goes out now; a repeat is marked by ``!``."""
-        out = []
+        out: list[str] = []
         while len(out) < most and (pending := self.sends.next_due(now)) is not None:
             out.append(pending.message.id + "!" * pending.retry)
             self.sends.written(pending)

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 #: Far more than anything here takes, also on a slow machine.
-PATIENCE_S = 5.0
+PATIENCE_S = 20.0
 #: How long nothing must happen for a test to believe that nothing does.
 QUIET_S = 0.15
 

@@ -66,6 +66,8 @@ class Announcer:
                 event = PresenceChanged(users) if users else None
             if event is not None:
                 await self._tell(event)
+                # A callback that waits for nothing must not keep everything else from its turn.
+                await asyncio.sleep(0)
 
     async def _tell(self, event: Event) -> None:
         if self._on_event is None:

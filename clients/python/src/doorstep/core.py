@@ -7,7 +7,7 @@ state, so that there is nothing to lock.
 import asyncio
 import logging
 import math
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from .announcer import Announcer
@@ -362,12 +362,13 @@ class Core:
             answer.set_result(outcome)
         self.announcer.announce(Settled(message.id, message.to, outcome))
 
-    def _done(self, work: Work) -> None:
+    def _done(self, work: Work, then: Callable[[], None]) -> None:
         """The application is done with it; once that is written it may be acked."""
 
         def written() -> None:
             self.intake.finished(work)
             self._wake()
+            then()
 
         self._journal.put(Done(work.seq, work.name), written)
 

@@ -22,15 +22,22 @@ _log = logging.getLogger("doorstep")
 #: Back-off between the attempts of a handler.
 _RETRY_MIN_S = 0.1
 _RETRY_MAX_S = 5.0
+#: Messages that are done and not yet written down as such. If the process dies now, so many come again.
+_UNWRITTEN_MAX = 32
 
 
 class Inbox:
     """Feeds either the handler, by `run`, or whoever calls `take`."""
 
-    def __init__(self, options: Options, announcer: Announcer, done: Callable[[Work], None]) -> None:
+    def __init__(
+        self, options: Options, announcer: Announcer, done: Callable[[Work, Callable[[], None]], None]
+    ) -> None:
         self._options = options
         self._announcer = announcer
-        self._done = done
+        #: Notes that the application is done with a message, and calls back when that is written.
+        self._note_done = done
+        self._unwritten = 0
+        self._written = asyncio.Event()
         self._waiting: deque[Work | CaughtUp] = deque()
         self._arrived = asyncio.Event()
         self._stopping = False
@@ -89,6 +96,7 @@ class Inbox:
         self._stopping = True
         self._waiting.clear()
         self._arrived.set()
+        self._written.set()
         task = self._task
         if task is None or task.done():
             return
@@ -113,7 +121,13 @@ class Inbox:
 
     async def _next(self) -> Work | None:
         """It is taken from the queue only when nothing can come between: a caller may be cancelled."""
+        # Handlers that wait for nothing would keep everything else from its turn, acks above all.
+        await asyncio.sleep(0)
         while not self._stopping:
+            if self._unwritten >= _UNWRITTEN_MAX:
+                self._written.clear()
+                await self._written.wait()
+                continue
             if not self._waiting:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -131,6 +145,14 @@ class Inbox:
                 self._waiting.popleft()
                 return item
         return None
+
+    def _done(self, work: Work) -> None:
+        self._unwritten += 1
+        self._note_done(work, self._done_is_written)
+
+    def _done_is_written(self) -> None:
+        self._unwritten -= 1
+        self._written.set()
 
     async def _handle(self, message: Message) -> bool:
         """Whether the message is done."""
