@@ -306,6 +306,22 @@ def test_the_end_of_the_event_loop_leaves_nothing_behind(
     assert capsys.readouterr().err == ""
 
 
+async def test_a_disk_that_hangs_does_not_keep_the_application_from_ending(
+    router: FakeRouter, client: Clients, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("doorstep.core.LEAVE_MAX_S", 0.05)
+    monkeypatch.setattr("doorstep.core._STORAGE_CLOSE_MAX_S", 0.05)
+
+    class Hanging(MemoryStorage):
+        async def close(self) -> None:
+            await asyncio.Event().wait()
+
+    async with client(storage=Hanging()) as bot:
+        await router.session()
+        await soon(bot.close())
+        assert "the storage could not be closed" in caplog.text
+
+
 async def test_abort_writes_and_says_nothing_more(router: FakeRouter, client: Clients, heard: Heard) -> None:
     storage = MemoryStorage()
     async with client(storage=storage) as bot:

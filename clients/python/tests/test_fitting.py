@@ -11,7 +11,7 @@ LIMITS = Limits(frame_bytes=1200, body_bytes=400, window=1, sends_in_flight=1, h
 
 
 def test_a_send_says_what_the_protocol_describes() -> None:
-    durable = SendFrame("alice", '{"a":1.0}', "x", ttl_ms=0, retry=True).text(LIMITS)
+    durable = SendFrame("alice", '{"a":1.0}', "x", ttl_ms=1, retry=True).text(LIMITS)
     assert durable == '{"type":"send","id":"x","to":"alice","ttl_ms":1,"retry":true,"body":{"a":1.0}}'
     assert SendFrame("alice", "1", "x").text(LIMITS) == '{"type":"send","id":"x","to":"alice","body":1}'
     ephemeral = SendFrame("alice", "1").text(LIMITS)

@@ -66,6 +66,24 @@ async def test_a_disk_that_is_full_is_tried_again(
     assert (await storage.open()).done_seq == 1
 
 
+async def test_what_is_revoked_before_it_is_written_does_not_pile_up(journal: Journal, storage: SlowStorage) -> None:
+    first = journal.put(Done(1, b"x"))
+    await asyncio.sleep(0.01)
+    assert not journal.withdraw(first), "it may be written"
+    written: list[int] = []
+    for n in range(1000):
+        ticket = journal.put(Done(n, b"y"), lambda: written.append(1))
+        assert journal.withdraw(ticket)
+        assert not journal.withdraw(ticket)
+    assert len(journal._changes) == 1
+    storage.may_write.set()
+    assert await journal.drain(20)
+    assert (storage.batches, written) == ([1], [])
+    last = journal.put(Done(2, b"z"))
+    assert journal.withdraw(last)
+    assert await journal.drain(20), "nothing is left to wait for"
+
+
 async def test_without_a_storage_there_is_nothing_to_wait_for() -> None:
     written: list[int] = []
     journal = Journal(None, random.Random(7))

@@ -1,11 +1,12 @@
 """Sends over connections that come and go."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from conftest import Clients, Heard
-from doorstep import Accepted, MemoryStorage, PutOff, Refused, SendError, Settled
+from doorstep import Accepted, FileStorage, MemoryStorage, PutOff, Refused, SendError, Settled
 from doorstep.sends import PENDING_BYTES_MAX
 from fake_router import FakeRouter
 from waiting import QUIET_S, soon, until
@@ -236,6 +237,38 @@ async def test_nothing_goes_out_before_it_is_written(router: FakeRouter, client:
         await peer.accept(await peer.expect("send", body=1))
         await soon(sending)
         await peer.is_quiet()
+
+
+async def test_sends_that_time_out_while_nothing_can_be_written_do_not_pile_up(
+    router: FakeRouter, client: Clients
+) -> None:
+    class Stuck(MemoryStorage):
+        is_stuck = False
+
+        async def write(self, changes: object) -> None:
+            if self.is_stuck:
+                await asyncio.Event().wait()
+
+    storage = Stuck()
+    async with client(storage=storage) as bot:
+        await router.session()
+        storage.is_stuck = True
+        for _ in range(20):
+            with pytest.raises(SendError, match="timeout"):
+                await soon(bot.send("alice", 1, timeout_s=0.01))
+        assert bot._started is not None
+        assert len(bot._started._journal._changes) <= 4
+
+
+@pytest.mark.parametrize(("ttl_ms", "said"), [(-5, 1), (0, 1), (7, 7), (2**70, 2**53 - 1)])
+async def test_a_time_to_live_that_cannot_be_said_becomes_the_nearest(
+    router: FakeRouter, client: Clients, tmp_path: Path, ttl_ms: int, said: int
+) -> None:
+    async with client(storage=FileStorage(tmp_path / "bot.db")) as bot:
+        peer = await router.session()
+        sending = asyncio.create_task(bot.send("alice", 1, ttl_ms=ttl_ms))
+        await peer.accept(await peer.expect("send", ttl_ms=said))
+        await soon(sending)
 
 
 async def test_a_send_that_timed_out_is_not_sent_by_a_later_process(router: FakeRouter, client: Clients) -> None:

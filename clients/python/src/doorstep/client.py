@@ -10,6 +10,7 @@ from .core import Core
 from .errors import ClosedError, NotConnectedError, SendError
 from .events import Accepted, Closed, Message, Presence, State
 from .fitting import UnfitError, body_text
+from .frames import INTEGER_MAX
 from .names import check_id, check_user, new_id
 from .options import EventHandler, MessageHandler, Options, PoisonHandler, TokenProvider, check_status
 from .storage import Outgoing, Storage
@@ -179,7 +180,9 @@ class Client:
         message_id = new_id() if id is None else check_id(id)
         timeout = self._options.send_timeout_s if isinstance(timeout_s, _Default) else timeout_s
         try:
-            message = Outgoing(message_id, check_user(to), body_text(body), ttl_ms)
+            # A time that the protocol cannot say becomes the nearest one that it can.
+            ttl = None if ttl_ms is None else min(max(ttl_ms, 1), INTEGER_MAX)
+            message = Outgoing(message_id, check_user(to), body_text(body), ttl)
         except UnfitError as error:
             raise SendError(message_id, to, error.code, error.reason, maybe_taken=repeat) from None
         outcome = await self._core.send(message, timeout, repeat=repeat)

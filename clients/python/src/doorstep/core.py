@@ -31,6 +31,8 @@ _T = TypeVar("_T")
 
 #: A session that lasted so long was a good one: the next back-off starts small again.
 _SETTLED_S = 10.0
+#: How long the storage may take at the end.
+_STORAGE_CLOSE_MAX_S = 10.0
 #: Pings without an answer; further ones fail.
 _PINGS_MAX = 16
 
@@ -54,6 +56,8 @@ class Core:
         self._forgetting = False
         self._forgotten = False
         self._loop = asyncio.get_running_loop()
+        #: Of messages on their way into the storage.
+        self._tickets: dict[Pending, int] = {}
         self._answers: dict[Pending, asyncio.Future[Outcome]] = {}
         self._expiry: asyncio.TimerHandle | None = None
         #: Resolved when the connection shall be closed.
@@ -310,9 +314,11 @@ class Core:
         if storage is None:
             return
         try:
-            if self._forgotten:
-                await storage.clear()
-            await storage.close()
+            # A disk that hangs must not keep the application from ending.
+            async with asyncio.timeout(_STORAGE_CLOSE_MAX_S):
+                if self._forgotten:
+                    await storage.clear()
+                await storage.close()
         except Exception:
             _log.exception("the storage could not be closed")
 
@@ -325,8 +331,7 @@ class Core:
         self._disarm_expiry()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.inbox.stop(0)
-        if self.options.storage is not None:
-            await self.options.storage.close()
+        await self._put_storage_away()
         self.sends.close(kept=self._journal.keeps)
         self._ended.set()
 
@@ -348,14 +353,20 @@ class Core:
 
     def _admitted(self, pending: Pending) -> None:
         def saved() -> None:
+            self._tickets.pop(pending, None)
             self.sends.saved(pending)
             self._wake()
 
-        self._journal.put(Kept(pending.message), saved)
+        ticket = self._journal.put(Kept(pending.message), saved)
+        if not pending.saved:
+            self._tickets[pending] = ticket
 
     def _settled(self, pending: Pending, outcome: Outcome) -> None:
         message = pending.message
-        if pending.number >= 0 and not (isinstance(outcome, SendError) and outcome.kept):
+        ticket = self._tickets.pop(pending, None)
+        is_kept = isinstance(outcome, SendError) and outcome.kept
+        was_put = pending.number >= 0 and not (ticket is not None and self._journal.withdraw(ticket))
+        if was_put and not is_kept:
             self._journal.put(Answered(message.id, message.to))
         answer = self._answers.pop(pending, None)
         if answer is not None and not answer.done():

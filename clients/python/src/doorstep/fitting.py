@@ -14,7 +14,6 @@ from .events import Limits
 
 FRAME_DEPTH_MAX = 127
 WATCH_USERS_MAX = 256
-_INTEGER_MAX = 2**53 - 1
 #: ``{"type":"unwatch","users":[]}``
 _WATCH_FRAME_BYTES = 29
 
@@ -64,8 +63,7 @@ class SendFrame:
             head["id"] = self.id
         head["to"] = self.to
         if self.ttl_ms is not None:
-            # A time that the protocol cannot say becomes the nearest one that it can.
-            head["ttl_ms"] = min(max(self.ttl_ms, 1), _INTEGER_MAX)
+            head["ttl_ms"] = self.ttl_ms
         if self.retry:
             head["retry"] = True
         if self.id is None:

@@ -11,7 +11,8 @@ from typing import Any, cast
 from .envelope import FrameError, read_object
 from .events import Accepted, Connected, Limits, Presence, State
 
-_INTEGER_MAX = 2**53 - 1
+#: The greatest integer of the protocol.
+INTEGER_MAX = 2**53 - 1
 _STATES = ("online", "away", "busy", "invisible", "offline")
 
 
@@ -122,7 +123,7 @@ class Fields:
 
     def integer(self, name: str) -> int:
         value = self.any(name)
-        if type(value) is not int or not 0 <= value <= _INTEGER_MAX:
+        if type(value) is not int or not 0 <= value <= INTEGER_MAX:
             raise FrameError(f"{name} must be an integer")
         return value
 
