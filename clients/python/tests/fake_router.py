@@ -122,6 +122,7 @@ class FakeRouter:
             subprotocols=[Subprotocol("doorstep.v1")],
             compression=None,
             ping_interval=None,
+            max_size=None,
             process_request=self._process,
             close_timeout=1,
         )

@@ -73,6 +73,7 @@ async def test_the_newer_client_of_a_device_replaces_the_older_for_good(daemon: 
         async with hasty(daemon, "bob", device="main", on_event=heard.on_event) as newer:
             closed = await soon(older.wait_closed())
             assert (closed.reason, closed.close_code) == ("refused", 4409)
+            await until(lambda: newer.is_connected)
             await soon(newer.ping())
             assert heard.of(Disconnected) == []
 

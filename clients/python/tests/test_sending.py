@@ -170,11 +170,27 @@ async def test_a_cancelled_send_that_waited_for_room_is_dropped(router: FakeRout
         third = asyncio.create_task(bot.send("alice", 3))
         await asyncio.sleep(0)
         second.cancel()
-        peer._connection.protocol.max_message_size = None
         first_frame = await peer.expect("send")
         await peer.accept(first_frame)
         await peer.accept(await peer.expect("send", body=3))
         await soon(asyncio.gather(first, third))
+
+
+async def test_the_end_of_a_connection_in_the_middle_of_a_large_frame(router: FakeRouter, client: Clients) -> None:
+    """The router ends it while the client has much left to write, and reads the rest only then."""
+    limits = {"body_bytes": 16 << 20, "frame_bytes": 16 << 20}
+    async with client() as bot:
+        peer = await router.session(limits=limits)
+        transport = peer._connection.transport
+        transport.pause_reading()
+        sending = asyncio.create_task(bot.send("alice", "x" * (8 << 20)))
+        await asyncio.sleep(QUIET_S)
+        transport.write_eof()
+        await asyncio.sleep(QUIET_S)
+        transport.resume_reading()
+        peer = await router.session(limits=limits)
+        await peer.accept(await peer.expect("send", retry=True))
+        await soon(sending)
 
 
 async def test_ephemeral_messages_go_out_and_are_forgotten(router: FakeRouter, client: Clients, heard: Heard) -> None:

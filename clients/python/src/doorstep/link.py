@@ -20,6 +20,7 @@ _NO_CODE = (1005, 1006)
 class Link(ClientConnection):
     heard_at: float
     _is_ending = False
+    _is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.heard_at = self.loop.time()
@@ -31,11 +32,17 @@ class Link(ClientConnection):
         if self.protocol.close_rcvd is not None and not self._is_ending:
             # All is said. A router that does not end the connection would keep the client from coming back.
             self._is_ending = True
-            self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
+            self.loop.call_later(CLOSE_TIMEOUT_S, self.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_lost = True
+        super().connection_lost(exc)
 
     def abort(self) -> None:
         """Ends the connection without another word."""
-        self.transport.abort()
+        # A transport that was closed while it still had something to write raises when it is aborted after its end.
+        if not self._is_lost:
+            self.transport.abort()
 
 
 class Dial(connect):
