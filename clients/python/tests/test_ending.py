@@ -322,6 +322,20 @@ async def test_a_disk_that_hangs_does_not_keep_the_application_from_ending(
         assert "the storage could not be closed" in caplog.text
 
 
+async def test_an_abort_at_any_moment_of_connecting_leaves_nothing_behind(router: FakeRouter, client: Clients) -> None:
+    """Turn by turn of the event loop, from before the connection to after the welcome or the refusal."""
+    for turns in range(60):
+        router.statuses = [401] if turns % 2 else []
+        async with client(token="one") as bot:
+            welcoming = asyncio.create_task(router.session()) if turns % 2 == 0 else None
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await soon(bot.abort())
+            if welcoming is not None:
+                welcoming.cancel()
+                await asyncio.gather(welcoming, return_exceptions=True)
+
+
 async def test_abort_writes_and_says_nothing_more(router: FakeRouter, client: Clients, heard: Heard) -> None:
     storage = MemoryStorage()
     async with client(storage=storage) as bot:

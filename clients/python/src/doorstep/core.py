@@ -424,11 +424,21 @@ class Core:
     async def _unless_leaving(self, work: Coroutine[Any, Any, _T]) -> _T | None:
         """What ``work`` comes to; `None` when the application leaves before that."""
         task = asyncio.create_task(work)
+        either: set[asyncio.Future[Any]] = {task, self._leave}
         try:
-            either: set[asyncio.Future[Any]] = {task, self._leave}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            return task.result() if task.done() else None
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        except asyncio.CancelledError:
+            await _discard(task)
+            raise
+        if task.done():
+            return task.result()
+        await _discard(task)
+        return None
+
+
+async def _discard(task: asyncio.Task[Any]) -> None:
+    """Nobody wants what the task comes to. It may be there already, and with it a connection or an exception."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled() and task.exception() is None and isinstance(task.result(), Dialled):
+        task.result().link.abort()
