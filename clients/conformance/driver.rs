@@ -137,7 +137,10 @@ impl Driver {
         }
         self.left_over(&ASKED_FOR)?;
         self.waiting.clear();
-        drop(self.input.take());
+        if let Some(mut input) = self.input.take() {
+            // One that has ended already cannot be told so.
+            let _told = tokio::time::timeout(PATIENCE, input.shutdown()).await;
+        }
         let ended = tokio::time::timeout(PATIENCE, async {
             while let Some(line) = self.lines.recv().await {
                 self.keep(line)?;

@@ -56,9 +56,9 @@ impl Names {
             (Value::String(name), Some(found)) if name == "$absent" => Err(format!("{at} is there: {found}")),
             (_, None) => Err(format!("{at} is missing")),
             (Value::String(name), Some(found)) if name.starts_with('$') => self.compare_name(at, name, found),
-            (Value::Object(fields), Some(Value::Object(found))) => {
-                fields.iter().try_for_each(|(name, field)| self.compare(&format!("{at}.{name}"), field, found.get(name)))
-            }
+            (Value::Object(fields), Some(Value::Object(found))) => fields
+                .iter()
+                .try_for_each(|(name, field)| self.compare(&format!("{at}.{name}"), field, found.get(name))),
             (Value::Array(items), Some(Value::Array(found))) if items.len() == found.len() => items
                 .iter()
                 .zip(found)

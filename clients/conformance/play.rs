@@ -11,7 +11,7 @@ use super::command::Command;
 use super::driver::{Driver, PATIENCE};
 use super::matching::Names;
 use super::peer::Heard;
-use super::scenario::{Act, Scenario, Series, Step};
+use super::scenario::{Act, Deed, Scenario, Series, Step};
 use super::schema;
 use super::stage::Stage;
 
@@ -56,7 +56,7 @@ pub async fn play(scenario: &Scenario, mut driver: Driver) -> Verdict {
     let mut play = Play { stage, driver, names: Names::default(), hello: Value::Null };
     for (step, number) in scenario.steps.iter().zip(1..) {
         if let Err(came) = play.step(step).await {
-            return Verdict::Failed(Fault { step: number, expected: format!("{step:?}"), came });
+            return Verdict::Failed(Fault { step: number, expected: step.written.to_string(), came });
         }
     }
     match play.driver.finish().await {
@@ -75,9 +75,9 @@ struct Play {
 
 impl Play {
     async fn step(&mut self, step: &Step) -> Result<(), String> {
-        match step {
-            Step::Tell(command) => self.tell(command).await,
-            Step::Act(act) => self.act(act).await,
+        match &step.deed {
+            Deed::Tell(command) => self.tell(command).await,
+            Deed::Act(act) => self.act(act).await,
         }
     }
 

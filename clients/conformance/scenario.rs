@@ -23,9 +23,16 @@ pub struct Scenario {
     pub steps: Vec<Step>,
 }
 
-/// One step, with the line of the file's `steps` as its number, from 1.
+/// One step.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
+pub struct Step {
+    /// As it stands in the file.
+    pub written: Value,
+    pub deed: Deed,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Deed {
     Tell(Command),
     Act(Act),
 }
@@ -103,13 +110,13 @@ pub struct Nothing {}
 
 impl<'de> Deserialize<'de> for Step {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let step = Value::deserialize(deserializer)?;
-        let parsed = if step.get("do").is_some() {
-            serde_json::from_value(step).map(Self::Tell)
+        let written = Value::deserialize(deserializer)?;
+        let deed = if written.get("do").is_some() {
+            serde_json::from_value(written.clone()).map(Deed::Tell)
         } else {
-            serde_json::from_value(step).map(Self::Act)
+            serde_json::from_value(written.clone()).map(Deed::Act)
         };
-        parsed.map_err(serde::de::Error::custom)
+        Ok(Self { written, deed: deed.map_err(serde::de::Error::custom)? })
     }
 }
 

@@ -260,7 +260,8 @@ impl<W: Write> Chat<W> {
                 // A moment's delay is no news; a lasting one is mentioned, and then whatever is new of it.
                 if self.sending.is_some() && self.notice_at.is_none() { self.mention() } else { Ok(()) }
             }
-            Event::Ephemeral(_) => Ok(()),
+            // Nothing is stored here, so that nothing of an earlier process can be settled.
+            Event::Ephemeral(_) | Event::Settled { .. } => Ok(()),
             Event::Disconnected { reason, .. } => {
                 self.caught_up = false;
                 // The first failure is news, the following ones are not.

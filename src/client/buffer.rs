@@ -36,12 +36,12 @@ impl EventBuffer {
     pub(super) fn push(&mut self, event: Event) {
         match event {
             Event::Presence(users) => return self.push_presence(users),
-            Event::Message(_) => {}
+            Event::Message(_) | Event::Settled { .. } => {}
             // Typing of a moment ago is worthless, and a delay will be over; newer events are not worth less.
             Event::Ephemeral(_) | Event::PutOff { .. } if self.others >= OTHERS_MAX => return,
             _ => self.make_room(),
         }
-        self.others += usize::from(!matches!(event, Event::Message(_)));
+        self.others += usize::from(!is_bounded_elsewhere(&event));
         self.slots.push_back(Slot::Event(event));
     }
 
@@ -49,7 +49,7 @@ impl EventBuffer {
         match self.slots.pop_front()? {
             Slot::Presence => Some(Event::Presence(std::mem::take(&mut self.presence))),
             Slot::Event(event) => {
-                self.others -= usize::from(!matches!(event, Event::Message(_)));
+                self.others -= usize::from(!is_bounded_elsewhere(&event));
                 Some(event)
             }
         }
@@ -100,7 +100,7 @@ impl EventBuffer {
             return;
         }
         let oldest = self.slots.iter().position(|slot| match slot {
-            Slot::Event(event) => !matches!(event, Event::Message(_)),
+            Slot::Event(event) => !is_bounded_elsewhere(event),
             Slot::Presence => false,
         });
         if let Some(oldest) = oldest {
@@ -108,6 +108,11 @@ impl EventBuffer {
             self.others -= 1;
         }
     }
+}
+
+/// Messages by the window, answers by what a storage may hold. None of them may be dropped.
+fn is_bounded_elsewhere(event: &Event) -> bool {
+    matches!(event, Event::Message(_) | Event::Settled { .. })
 }
 
 #[cfg(test)]

@@ -64,10 +64,10 @@ pub(super) struct DialOutcome {
     pub(super) result: Result<Dialled, Ended>,
 }
 
-/// Begins a session with `status`, within [`Options::connect_timeout`].
-pub(super) async fn dial(options: Options, status: PresenceState) -> DialOutcome {
+/// Begins a session with `status`, and with another token than the one that was refused last, within [`Options::connect_timeout`].
+pub(super) async fn dial(options: Options, status: PresenceState, refused_token: Option<String>) -> DialOutcome {
     let mut token = None;
-    let dialled = connect(&options, status, &mut token);
+    let dialled = connect(&options, status, refused_token, &mut token);
     let result = match tokio::time::timeout(options.connect_timeout, dialled).await {
         Ok(result) => result,
         Err(_) => Err(Ended::trouble("connecting took too long")),
@@ -75,9 +75,20 @@ pub(super) async fn dial(options: Options, status: PresenceState) -> DialOutcome
     DialOutcome { token, result }
 }
 
-async fn connect(options: &Options, status: PresenceState, token: &mut Option<String>) -> Result<Dialled, Ended> {
+async fn connect(
+    options: &Options,
+    status: PresenceState,
+    refused_token: Option<String>,
+    token: &mut Option<String>,
+) -> Result<Dialled, Ended> {
     if let Some(provider) = &options.token {
         *token = Some(provider.provide().await.map_err(|error| Ended::trouble(format!("no token: {error}")))?);
+        if *token == refused_token {
+            return Err(Ended {
+                advice: Advice::NewToken,
+                ..Ended::trouble("there is no other token than the refused one")
+            });
+        }
     }
     let mut link = upgrade(&options.url).await?;
     link.push(client_frame(&ClientFrame::Hello(Hello {

@@ -9,6 +9,8 @@ use crate::ids::{MessageId, Seq, UserId};
 use crate::presence::PresenceInfo;
 use crate::protocol::server_frames::WelcomeFrame;
 
+use super::outgoing::{Accepted, SendError};
+
 /// One thing that happened. [`Event::Closed`] is always the last.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -24,6 +26,8 @@ pub enum Event {
     Presence(Vec<PresenceInfo>),
     /// A durable send was not taken now; the client repeats it. Told once for every new `code`.
     PutOff { id: MessageId, to: UserId, code: Code, reason: String },
+    /// A send of an earlier process, found in [`super::Options::storage`], has its answer.
+    Settled { id: MessageId, to: UserId, result: Result<Accepted, SendError> },
     /// The router did not like something that was not a durable send.
     Refused { code: Code, reason: String, about: Option<String> },
     /// A session ended or an attempt to connect failed; the next attempt is `retry_in` away.
@@ -73,4 +77,7 @@ pub enum Closed {
     /// going on would mix two inboxes.
     #[error("{reason}")]
     Impossible { reason: String },
+    /// [`super::Options::storage`] failed: nothing that the client promises would hold.
+    #[error("{reason}")]
+    Storage { reason: String },
 }

@@ -24,7 +24,7 @@ const CALLS_MAX: usize = 64;
 const EVENTS_MAX: usize = 32;
 
 /// A patience that no clock can hold is as good as this.
-const TIMEOUT_MAX: Duration = Duration::from_secs(1 << 30);
+pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(1 << 30);
 
 /// Why a call other than a send failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,9 +61,11 @@ impl Client {
         let (done, done_end) = watch::channel(Seq::ZERO);
         let (events_end, events) = mpsc::channel(EVENTS_MAX);
         let room = Arc::new(Semaphore::new(PENDING_BYTES_MAX));
+        // What is in the storage has its places first.
+        let places = room.clone().try_acquire_many_owned(PENDING_BYTES_MAX as u32).ok();
         let client = Self { control, requests, room, send_timeout: options.send_timeout };
         let channels = Channels { control: control_end, requests: requests_end, done: done_end, events: events_end };
-        tokio::spawn(Task::new(options, channels).run());
+        tokio::spawn(Task::new(options, channels).run(places));
         (client, Events::new(events, done))
     }
 
@@ -107,8 +109,8 @@ impl Client {
     /// False when there is no task to take it.
     async fn submit(&self, message: Outgoing, deadline: Instant, reply: SendReply) -> bool {
         let room = self.room.clone().acquire_many_owned(cost(&message)).await;
-        let Ok(_place) = room else { return false };
-        self.requests.send(SendRequest { message, deadline, reply, _place }).await.is_ok()
+        let Ok(place) = room else { return false };
+        self.requests.send(SendRequest { message, deadline, reply: Some(reply), _place: Some(place) }).await.is_ok()
     }
 
     /// Sends something that only live sessions get, and only when they have room: typing, cursors.
@@ -167,15 +169,16 @@ impl Client {
         pong.await.map(|()| started.elapsed()).map_err(|_| CallError::NotConnected)
     }
 
-    /// Logs the device out: the router forgets it, with what only it still lacked, and the client ends.
-    /// Without a connection it waits for one.
+    /// Logs the device out: the router forgets it, with what only it still lacked, [`Options::storage`] is emptied, and
+    /// the client ends. Without a connection it waits for one.
     pub async fn forget(&self) {
         if self.call(Control::Forget).await.is_ok() {
             self.control.closed().await;
         }
     }
 
-    /// Acks what the application is done with, says goodbye and ends. Sends without an answer fail.
+    /// Acks what the application is done with, says goodbye and ends. Sends without an answer fail; those in
+    /// [`Options::storage`] stay there for the next client, and fail with [`SendFailure::Kept`].
     pub async fn close(&self) {
         if self.call(Control::Close).await.is_ok() {
             self.control.closed().await;

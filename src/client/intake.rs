@@ -10,12 +10,14 @@ use tokio::time::Instant;
 
 use crate::ids::{MessageId, Seq, UserId};
 
+use super::storage::NAMES_MAX;
+
 /// Most messages that one ack waits for.
 const ACK_BATCH_MAX: usize = 32;
 /// Longest time that an ack waits for company.
 const ACK_DELAY: Duration = Duration::from_millis(10);
 /// Names of messages remembered, to recognise a redelivery that has a new seq.
-const SEEN_MAX: usize = 8192;
+const SEEN_MAX: usize = NAMES_MAX;
 
 /// What became of a message that came in.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,8 +35,10 @@ pub(super) enum Admission {
 pub(super) struct Intake {
     /// Highest seq ever handed on.
     handed: Seq,
-    /// Highest seq that the application is done with.
-    done: Seq,
+    /// What was handed on and is not done, in order, with its name; no more than windows bring.
+    working: VecDeque<(Seq, u128)>,
+    /// Highest seq that the application is done with and that is known to be so in every later process.
+    safe: Seq,
     /// What this connection brought and was not acked on it, in order; at most a window.
     unacked: VecDeque<Seq>,
     window: usize,
@@ -47,12 +51,20 @@ impl Intake {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             handed: Seq::ZERO,
-            done: Seq::ZERO,
+            working: VecDeque::new(),
+            safe: Seq::ZERO,
             unacked: VecDeque::new(),
             window: 0,
             lone_ack_at: now,
             seen: Seen::default(),
         }
+    }
+
+    /// What was done in earlier processes: up to `done`, and these names, oldest first.
+    pub(super) fn restore(&mut self, done: Seq, names: &[u128]) {
+        self.handed = done;
+        self.safe = done;
+        names.iter().for_each(|name| self.seen.insert(*name));
     }
 
     /// A new connection: everything unacked will come again, up to `window` at a time.
@@ -73,17 +85,27 @@ impl Intake {
         if seq <= self.handed {
             return Admission::Known;
         }
-        if redelivered && self.seen.contains(from, id) {
+        let name = digest(from, id);
+        if redelivered && self.seen.contains(name) {
             return Admission::Known;
         }
         self.handed = seq;
-        self.seen.insert(from, id);
+        self.working.push_back((seq, name));
+        self.seen.insert(name);
         Admission::Fresh
     }
 
-    /// The application is done with everything up to `seq`.
-    pub(super) fn done(&mut self, seq: Seq) {
-        self.done = self.done.max(seq);
+    /// The application is done with everything up to `seq`; returns what that is. It is acked when it is
+    /// [`Self::safe`].
+    #[must_use]
+    pub(super) fn done(&mut self, seq: Seq) -> Vec<(Seq, u128)> {
+        let count = self.working.partition_point(|(working, _)| *working <= seq);
+        self.working.drain(..count).collect()
+    }
+
+    /// Everything up to `seq` is done, and no later process will do it again.
+    pub(super) fn safe(&mut self, seq: Seq) {
+        self.safe = self.safe.max(seq);
     }
 
     /// The ack that is due at `now`.
@@ -114,10 +136,10 @@ impl Intake {
     /// How many of the unacked, from the front, may be acked. Known messages behind the last fresh
     /// one wait for it: acks are cumulative.
     fn ackable(&self) -> usize {
-        if self.done >= self.handed {
+        if self.safe >= self.handed {
             return self.unacked.len();
         }
-        self.unacked.partition_point(|seq| *seq <= self.done)
+        self.unacked.partition_point(|seq| *seq <= self.safe)
     }
 }
 
@@ -129,12 +151,11 @@ struct Seen {
 }
 
 impl Seen {
-    fn contains(&self, from: &UserId, id: &MessageId) -> bool {
-        self.digests.contains(&digest(from, id))
+    fn contains(&self, digest: u128) -> bool {
+        self.digests.contains(&digest)
     }
 
-    fn insert(&mut self, from: &UserId, id: &MessageId) {
-        let digest = digest(from, id);
+    fn insert(&mut self, digest: u128) {
         if !self.digests.insert(digest) {
             return;
         }
@@ -171,6 +192,12 @@ mod tests {
         intake.admit(Seq(seq), &UserId::new("alice").unwrap(), &MessageId::new(id).unwrap(), redelivered)
     }
 
+    /// Done, and safe at once.
+    fn finish(intake: &mut Intake, seq: u64) {
+        let _names = intake.done(Seq(seq));
+        intake.safe(Seq(seq));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn nothing_is_acked_before_the_application_is_done() {
         let mut intake = intake(64);
@@ -178,7 +205,7 @@ mod tests {
             assert_eq!(admit(&mut intake, seq, &format!("m{seq}"), false), Admission::Fresh);
         }
         assert_eq!(intake.take_ack_now(Instant::now()), None);
-        intake.done(Seq(3));
+        finish(&mut intake, 3);
         assert_eq!(intake.take_ack(Instant::now()), Some(Seq(3)));
         assert_eq!(intake.take_ack_now(Instant::now()), None);
     }
@@ -189,13 +216,13 @@ mod tests {
         for seq in 1..=100 {
             admit(&mut intake, seq, &format!("m{seq}"), false);
         }
-        intake.done(Seq(1));
+        finish(&mut intake, 1);
         assert_eq!(intake.take_ack(Instant::now()), Some(Seq(1)));
-        intake.done(Seq(20));
+        finish(&mut intake, 20);
         assert_eq!(intake.take_ack(Instant::now()), None, "19 messages within 10 ms wait");
-        intake.done(Seq(33));
+        finish(&mut intake, 33);
         assert_eq!(intake.take_ack(Instant::now()), Some(Seq(33)), "32 messages do not wait");
-        intake.done(Seq(40));
+        finish(&mut intake, 40);
         assert_eq!(intake.take_ack(Instant::now()), None);
         tokio::time::advance(ACK_DELAY).await;
         assert_eq!(intake.take_ack(Instant::now()), Some(Seq(40)), "10 ms are long enough");
@@ -206,7 +233,7 @@ mod tests {
         let mut intake = intake(2);
         for seq in 1..=6 {
             assert_eq!(admit(&mut intake, seq, &format!("m{seq}"), false), Admission::Fresh);
-            intake.done(Seq(seq));
+            finish(&mut intake, seq);
             assert_eq!(intake.take_ack(Instant::now()), Some(Seq(seq)));
         }
     }
@@ -217,14 +244,14 @@ mod tests {
         for seq in 1..=4 {
             admit(&mut intake, seq, &format!("m{seq}"), false);
         }
-        intake.done(Seq(2));
+        finish(&mut intake, 2);
         intake.connected(64, Instant::now());
         assert_eq!(intake.take_ack_now(Instant::now()), None, "this connection brought nothing yet");
         for seq in 1..=4 {
             assert_eq!(admit(&mut intake, seq, &format!("m{seq}"), true), Admission::Known);
         }
         assert_eq!(intake.take_ack_now(Instant::now()), Some(Seq(2)), "3 and 4 are still being worked on");
-        intake.done(Seq(4));
+        finish(&mut intake, 4);
         assert_eq!(intake.take_ack_now(Instant::now()), Some(Seq(4)));
     }
 
@@ -233,10 +260,10 @@ mod tests {
         let mut intake = intake(64);
         admit(&mut intake, 1, "a", false);
         admit(&mut intake, 2, "b", false);
-        intake.done(Seq(1));
+        finish(&mut intake, 1);
         assert_eq!(admit(&mut intake, 3, "a", true), Admission::Known);
         assert_eq!(intake.take_ack_now(Instant::now()), Some(Seq(1)), "acking 3 would ack the unfinished 2");
-        intake.done(Seq(2));
+        finish(&mut intake, 2);
         assert_eq!(intake.take_ack_now(Instant::now()), Some(Seq(3)));
         assert_eq!(admit(&mut intake, 4, "a", false), Admission::Fresh, "unmarked is new: ids are the senders' affair");
     }
@@ -250,11 +277,39 @@ mod tests {
         assert_eq!(admit(&mut intake, 4, "x", false), Admission::BeyondWindow);
         let mut seen = Seen::default();
         let alice = UserId::new("alice").unwrap();
+        let name = |n: usize| digest(&alice, &MessageId::new(&n.to_string()).unwrap());
         for n in 0..SEEN_MAX + 10 {
-            seen.insert(&alice, &MessageId::new(&n.to_string()).unwrap());
+            seen.insert(name(n));
         }
         assert_eq!((seen.digests.len(), seen.order.len()), (SEEN_MAX, SEEN_MAX));
-        assert!(!seen.contains(&alice, &MessageId::new("9").unwrap()));
-        assert!(seen.contains(&alice, &MessageId::new("10").unwrap()));
+        assert!(!seen.contains(name(9)));
+        assert!(seen.contains(name(10)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_done_is_acked_when_it_is_safe_and_told_once() {
+        let mut intake = intake(64);
+        for seq in 1..=3 {
+            admit(&mut intake, seq, &format!("m{seq}"), false);
+        }
+        let done = intake.done(Seq(2));
+        assert_eq!(done.iter().map(|(seq, _)| seq.0).collect::<Vec<_>>(), [1, 2]);
+        assert!(intake.done(Seq(2)).is_empty());
+        assert_eq!(intake.take_ack_now(Instant::now()), None, "a crash now would do them again");
+        intake.safe(Seq(2));
+        assert_eq!(intake.take_ack_now(Instant::now()), Some(Seq(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_earlier_process_did_is_known_by_place_and_by_name() {
+        let mut before = intake(64);
+        admit(&mut before, 4, "a", false);
+        let (seq, name) = before.done(Seq(4))[0];
+        let mut intake = intake(64);
+        intake.restore(seq, &[name]);
+        assert_eq!(admit(&mut intake, 4, "a", true), Admission::Known);
+        assert_eq!(admit(&mut intake, 9, "a", true), Admission::Known);
+        assert_eq!(intake.take_ack_now(Instant::now()), Some(Seq(9)), "nothing is being worked on");
+        assert_eq!(admit(&mut intake, 10, "b", true), Admission::Fresh);
     }
 }

@@ -15,6 +15,9 @@
 //! - Sends to one recipient go out in the order of the calls, and none overtakes an earlier one that
 //!   waits for its repeat. Calls that are under way at the same time can still be accepted in another
 //!   order when one of them is rejected; to rule that out, await each send before the next.
+//! - With [`Options::storage`] all of that holds across processes: a send without an answer is sent again by the next
+//!   process ([`Event::Settled`] tells what came of it), and what was done in one is not handed over in another.
+//!   [`FileStorage`] keeps it in a file.
 //! - Everything is bounded; a slow application slows the router down for its own device and for nobody else.
 //!
 //! One task owns the connection and its state; [`Client`] and [`Events`] talk to it by messages. It
@@ -51,22 +54,28 @@ mod buffer;
 mod dial;
 mod event;
 mod events;
+mod file_storage;
 mod fitting;
 mod handle;
 mod intake;
+mod keeper;
 mod link;
+mod log;
 mod options;
 mod outgoing;
 mod reconnect;
 mod said;
 mod sends;
 mod session;
+mod storage;
 mod task;
 mod watching;
 mod wire;
 
 pub use event::{Closed, Ephemeral, Event, Incoming};
 pub use events::Events;
+pub use file_storage::FileStorage;
 pub use handle::{CallError, Client};
 pub use options::{Options, TokenProvider};
 pub use outgoing::{Accepted, Outgoing, SendError, SendFailure, fresh_id};
+pub use storage::{Change, Kept, KeptSend, NAMES_MAX, Storage};

@@ -10,6 +10,8 @@ use futures::future::BoxFuture;
 use crate::ids::{DeviceId, UserId};
 use crate::presence::PresenceState;
 
+use super::storage::Storage;
+
 type Provide = dyn Fn() -> BoxFuture<'static, Result<String, String>> + Send + Sync;
 
 /// Asked for a token before each connection, and again shortly before the token in use ends.
@@ -64,6 +66,8 @@ pub struct Options {
     pub backoff_min: Duration,
     /// Bound of every later back-off. Default 30 s.
     pub backoff_max: Duration,
+    /// Keeps sends without an answer, and what was done, beyond the process; nothing outlives it when `None`.
+    pub storage: Option<Arc<dyn Storage>>,
 }
 
 impl Options {
@@ -79,6 +83,7 @@ impl Options {
             connect_timeout: Duration::from_secs(10),
             backoff_min: Duration::from_millis(250),
             backoff_max: Duration::from_secs(30),
+            storage: None,
         }
     }
 
@@ -90,5 +95,11 @@ impl Options {
     #[must_use]
     pub fn token(self, token: TokenProvider) -> Self {
         Self { token: Some(token), ..self }
+    }
+
+    /// See [`super::FileStorage`]. One storage is for one device of one user, and for one client at a time.
+    #[must_use]
+    pub fn storage(self, storage: Arc<dyn Storage>) -> Self {
+        Self { storage: Some(storage), ..self }
     }
 }

@@ -66,7 +66,7 @@ pub struct Accepted {
 }
 
 /// The message is not known to be safe.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("message {id} to {to} was not accepted: {cause}{}", if *.maybe_taken { " (it may have been taken)" } else { "" })]
 pub struct SendError {
     pub id: MessageId,
@@ -92,6 +92,10 @@ pub enum SendFailure {
     /// The client has ended.
     #[error("the client is closed")]
     Closed,
+    /// The client has ended before the answer came. The message is in [`super::Options::storage`], and the next client
+    /// with it sends it again.
+    #[error("the client is closed; it is kept and will be sent again")]
+    Kept,
     /// The body is not JSON.
     #[error("{0}")]
     Body(String),

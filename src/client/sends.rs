@@ -25,6 +25,8 @@ const PENDING_BYTES: usize = 4 << 10;
 /// Back-off between repeats when the router names no time.
 const REPEAT_MIN: Duration = Duration::from_millis(100);
 const REPEAT_MAX: Duration = Duration::from_secs(5);
+/// Longer than any connection on which a router said that it stops: its end is waited for.
+const NEXT_CONNECTION: Duration = Duration::from_secs(1 << 30);
 
 pub(super) type SendReply = oneshot::Sender<Result<Accepted, SendError>>;
 
@@ -33,10 +35,21 @@ pub(super) type SendReply = oneshot::Sender<Result<Accepted, SendError>>;
 pub(super) struct SendRequest {
     pub(super) message: Outgoing,
     pub(super) deadline: Instant,
-    pub(super) reply: SendReply,
+    /// None when the caller was an earlier process.
+    pub(super) reply: Option<SendReply>,
     /// Its share of [`PENDING_BYTES_MAX`]. Callers wait for it, and not the task: each caller knows its own
-    /// deadline, while a task that is full would not even look at whose time is over.
-    pub(super) _place: OwnedSemaphorePermit,
+    /// deadline, while a task that is full would not even look at whose time is over. None when an earlier process let
+    /// in more than there is room for.
+    pub(super) _place: Option<OwnedSemaphorePermit>,
+}
+
+/// A message has its final answer.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) id: MessageId,
+    pub(super) to: UserId,
+    /// When nobody else is there to hear it.
+    pub(super) result: Option<Result<Accepted, SendError>>,
 }
 
 /// What a message needs of [`PENDING_BYTES_MAX`]; the largest need all of it.
@@ -64,12 +77,18 @@ pub(super) struct Sends {
     deadlines: BTreeSet<(Instant, u64)>,
     numbers: HashMap<(MessageId, UserId), u64>,
     next_number: u64,
+    /// Messages with lower numbers outlive the process; others stay here until they do.
+    safe_below: u64,
+    settled: Vec<Settled>,
     rng: fastrand::Rng,
 }
 
 impl Sends {
-    pub(super) fn new(rng: fastrand::Rng) -> Self {
+    /// Whether messages have to be [`Self::safe_below`] before they go out.
+    pub(super) fn new(keeps: bool, rng: fastrand::Rng) -> Self {
         Self {
+            safe_below: if keeps { 0 } else { u64::MAX },
+            settled: Vec::new(),
             pending: HashMap::new(),
             waiting: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -79,10 +98,12 @@ impl Sends {
         }
     }
 
-    pub(super) fn submit(&mut self, request: SendRequest, now: Instant) {
+    /// Returns the number of the message, unless one of this name is on its way.
+    pub(super) fn submit(&mut self, request: SendRequest, now: Instant) -> Option<u64> {
         let key = (request.message.id.clone(), request.message.to.clone());
         if self.numbers.contains_key(&key) {
-            return answer(request, Err(SendFailure::AlreadyPending), true);
+            let _told = answer(request, Err(SendFailure::AlreadyPending), true);
+            return None;
         }
         let number = self.next_number;
         self.next_number += 1;
@@ -92,6 +113,17 @@ impl Sends {
         let maybe_taken = request.message.retry;
         let backoff = Backoff::new(REPEAT_MIN, REPEAT_MAX);
         self.pending.insert(number, Pending { request, backoff, not_before: now, last: None, maybe_taken });
+        Some(number)
+    }
+
+    /// Messages with numbers below this one are safe, and may go out.
+    pub(super) fn safe_below(&mut self, number: u64) {
+        self.safe_below = self.safe_below.max(number);
+    }
+
+    /// What was settled since this was last asked.
+    pub(super) fn take_settled(&mut self) -> Vec<Settled> {
+        std::mem::take(&mut self.settled)
     }
 
     /// Passes every message that may go out now to `write`, oldest first, until `flight_max` are
@@ -108,7 +140,7 @@ impl Sends {
         for number in &self.waiting {
             let Some(pending) = self.pending.get(number) else { continue };
             let to = &pending.request.message.to;
-            if room == 0 {
+            if room == 0 || *number >= self.safe_below {
                 break;
             } else if pending.not_before > now {
                 held.insert(to.clone());
@@ -151,8 +183,11 @@ impl Sends {
         } else if let Some(pending) = self.pending.get_mut(&number) {
             pending.last = Some(frame.code);
             pending.maybe_taken |= frame.code == Code::UnknownOutcome;
-            let wait = pending.backoff.next(frame.retry_after_ms.map(Duration::from_millis), &mut self.rng);
-            pending.not_before = now + wait;
+            pending.not_before = now
+                + match frame.code {
+                    Code::ShuttingDown => NEXT_CONNECTION,
+                    _ => pending.backoff.next(frame.retry_after_ms.map(Duration::from_millis), &mut self.rng),
+                };
             self.waiting.insert(number);
         }
         true
@@ -199,17 +234,31 @@ impl Sends {
         // Behind the first to a recipient the others wait, however long their own time has come: counted in,
         // they would keep waking the task for nothing.
         let mut held: HashSet<&UserId> = HashSet::new();
-        let waiting = self.waiting.iter().filter_map(|number| self.pending.get(number));
+        let safe = self.waiting.range(..self.safe_below);
+        let waiting = safe.filter_map(|number| self.pending.get(number));
         let first = waiting.filter(|pending| held.insert(&pending.request.message.to));
         first.map(|pending| pending.not_before).chain(deadline).min()
     }
 
     /// The client ends: every call gets its answer.
     pub(super) fn close(&mut self) {
-        let numbers: Vec<u64> = self.pending.keys().copied().collect();
-        for number in numbers {
+        for number in self.numbers_in_order() {
             self.finish(number, Err(SendFailure::Closed));
         }
+    }
+
+    /// The client ends, and what is pending outlives it: it is not settled.
+    pub(super) fn keep(&mut self) {
+        for number in self.numbers_in_order() {
+            self.finish(number, Err(SendFailure::Kept));
+        }
+        self.settled.clear();
+    }
+
+    fn numbers_in_order(&self) -> Vec<u64> {
+        let mut numbers: Vec<u64> = self.pending.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
     }
 
     fn in_flight(&self) -> usize {
@@ -224,7 +273,9 @@ impl Sends {
         self.deadlines.remove(&(pending.request.deadline, number));
         // A rejection is an answer; any other end leaves what is in flight unanswered.
         let unanswered = in_flight && !matches!(result, Err(SendFailure::Rejected { .. }));
-        answer(pending.request, result, pending.maybe_taken || unanswered);
+        let (id, to) = (message.id.clone(), message.to.clone());
+        let result = answer(pending.request, result, pending.maybe_taken || unanswered);
+        self.settled.push(Settled { id, to, result });
     }
 }
 
@@ -241,11 +292,18 @@ fn worth_a_repeat(code: Code) -> bool {
     )
 }
 
-fn answer(request: SendRequest, result: Result<Accepted, SendFailure>, maybe_taken: bool) {
+/// Answers the caller; returns the answer when that was an earlier process.
+fn answer(
+    request: SendRequest,
+    result: Result<Accepted, SendFailure>,
+    maybe_taken: bool,
+) -> Option<Result<Accepted, SendError>> {
     let Outgoing { id, to, .. } = request.message;
     let result = result.map_err(|cause| SendError { id, to, maybe_taken, cause });
+    let Some(reply) = request.reply else { return Some(result) };
     // A caller that stopped listening does not miss the answer.
-    drop(request.reply.send(result));
+    drop(reply.send(result));
+    None
 }
 
 #[cfg(test)]

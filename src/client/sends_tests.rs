@@ -17,7 +17,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { sends: Sends::new(fastrand::Rng::with_seed(1)), now: Instant::now(), replies: HashMap::new() }
+        Self { sends: Sends::new(false, fastrand::Rng::with_seed(1)), now: Instant::now(), replies: HashMap::new() }
     }
 
     fn submit(&mut self, id: &str, to: &str) {
@@ -25,8 +25,9 @@ impl Bench {
         message.id = MessageId::new(id).unwrap();
         let (reply, answer) = oneshot::channel();
         let deadline = self.now + Duration::from_secs(30);
-        let _place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        self.sends.submit(SendRequest { message, deadline, reply, _place }, self.now);
+        let _place = Arc::new(Semaphore::new(1)).try_acquire_owned().ok();
+        let request = SendRequest { message, deadline, reply: Some(reply), _place };
+        let _number = self.sends.submit(request, self.now);
         self.replies.insert(id.to_owned(), answer);
     }
 
@@ -192,4 +193,51 @@ fn the_same_id_to_the_same_recipient_is_refused_while_pending() {
     bench.written();
     bench.submit("a", "bob");
     assert_eq!(bench.failure("a"), (SendFailure::AlreadyPending, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_that_stops_is_asked_again_on_the_next_connection() {
+    let mut bench = Bench::new();
+    bench.submit("a", "bob");
+    assert_eq!(bench.written(), ["a"]);
+    bench.reject("a", "bob", Code::ShuttingDown, Some(1));
+    bench.now += Duration::from_secs(20);
+    assert!(bench.written().is_empty());
+    bench.sends.disconnected(bench.now);
+    assert_eq!(bench.written(), ["a*"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_kept_goes_out_when_it_is_and_not_before() {
+    let mut bench = Bench { sends: Sends::new(true, fastrand::Rng::with_seed(1)), ..Bench::new() };
+    for id in ["a", "b", "c"] {
+        bench.submit(id, "bob");
+    }
+    assert!(bench.written().is_empty());
+    let deadline = bench.now + Duration::from_secs(30);
+    assert_eq!(bench.sends.wake_at(true, FLIGHT_MAX), Some(deadline), "nothing is to be done until then");
+    bench.sends.safe_below(2);
+    assert_eq!(bench.written(), ["a", "b"]);
+    bench.accept("b", "bob");
+    let settled = bench.sends.take_settled();
+    assert_eq!(settled.iter().map(|settled| settled.id.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert!(settled.iter().all(|settled| settled.result.is_none()), "its caller heard it");
+    bench.sends.keep();
+    assert_eq!(bench.failure("a"), (SendFailure::Kept, true));
+    assert_eq!(bench.failure("c"), (SendFailure::Kept, false));
+    assert!(bench.sends.take_settled().is_empty(), "what is kept has no answer yet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_an_earlier_process_is_told_to_this_one() {
+    let mut bench = Bench { sends: Sends::new(true, fastrand::Rng::with_seed(1)), ..Bench::new() };
+    let message = Outgoing::new(&UserId::new("bob").unwrap(), "x").unwrap().repeating(MessageId::new("a").unwrap());
+    let deadline = bench.now + Duration::from_secs(30);
+    let request = SendRequest { message, deadline, reply: None, _place: None };
+    let number = bench.sends.submit(request, bench.now).unwrap();
+    bench.sends.safe_below(number + 1);
+    assert_eq!(bench.written(), ["a*"]);
+    bench.accept("a", "bob");
+    let [Settled { result: Some(Ok(accepted)), .. }] = &bench.sends.take_settled()[..] else { panic!("no answer") };
+    assert_eq!((accepted.id.as_str(), accepted.seq), ("a", Seq(1)));
 }

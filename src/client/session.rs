@@ -25,6 +25,7 @@ use super::link::{Heard, Link};
 use super::options::TokenProvider;
 use super::outgoing::Outgoing;
 use super::reconnect::{Advice, Backoff};
+use super::storage::Change;
 use super::task::{Task, Turn};
 
 /// A session that lasted so long was a good one: the next back-off starts small again.
@@ -154,12 +155,16 @@ impl Task {
     /// Says again what has to hold on every connection.
     fn begin(&mut self, dialled: Dialled) -> Result<Session, Ended> {
         let Dialled { link, welcome, status } = dialled;
-        if let Some(before) = self.user.replace(welcome.user.clone())
-            && before != welcome.user
-        {
-            let reason = format!("the router says that this is {}, it was {before}", welcome.user);
-            self.user = Some(before);
-            return Err(Ended { advice: Advice::Stop, close_code: None, reason, retry_after: None });
+        match &self.user {
+            Some(before) if *before != welcome.user => {
+                let reason = format!("the router says that this is {}, it was {before}", welcome.user);
+                return Err(Ended { advice: Advice::Stop, close_code: None, reason, retry_after: None });
+            }
+            Some(_) => {}
+            None => {
+                self.user = Some(welcome.user.clone());
+                self.keeper.note(Change::User(welcome.user.clone()));
+            }
         }
         // What it was refused for has passed: the next refusal is the first of another kind.
         self.refused_token = None;
@@ -314,7 +319,11 @@ impl Task {
     /// The last ack and the close frame, and the answers that are still under way.
     async fn leave(&mut self, session: &mut Session) {
         let done = self.done_upto();
-        self.intake.done(done);
+        self.done(done);
+        // What cannot be made safe in time is not acked, and comes again.
+        if let Ok(Ok(Some(safe))) = tokio::time::timeout(LEAVE_MAX, self.keeper.flush()).await {
+            self.safe(safe);
+        }
         if let Some(seq) = self.intake.take_ack_now(Instant::now()) {
             session.link.push(client_frame(&ClientFrame::Ack { seq: seq.0 }));
         }

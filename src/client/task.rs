@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::ids::{Seq, UserId};
@@ -21,15 +21,21 @@ use super::buffer::EventBuffer;
 use super::dial::{DialOutcome, Ended, dial};
 use super::event::{Closed, Event};
 use super::fitting::{Unfit, kind, portions, send_text, text};
+use super::handle::TIMEOUT_MAX;
 use super::intake::Intake;
+use super::keeper::{Keeper, Safe};
 use super::options::Options;
+use super::outgoing::Outgoing;
 use super::reconnect::{Advice, Backoff};
 use super::said::Said;
-use super::sends::{SendRequest, Sends};
+use super::sends::{SendRequest, Sends, Settled, cost};
+use super::storage::{Change, KeptSend};
 use super::watching::Watching;
 
 /// Pings without an answer; further ones fail.
 const PINGS_MAX: usize = 16;
+/// How long the storage may take for its last batch.
+const STORE_MAX: Duration = Duration::from_secs(10);
 
 /// What the application asks for, beside durable sends.
 #[derive(Debug)]
@@ -55,6 +61,15 @@ pub(super) enum Turn<T> {
     Leave,
 }
 
+/// What happened on this side.
+enum Stirred {
+    /// None when the last handle is gone.
+    Control(Option<Control>),
+    Request(SendRequest),
+    Done(Seq),
+    Written(Result<Safe, String>),
+}
+
 /// The far ends of the application's channels.
 pub(super) struct Channels {
     pub(super) control: mpsc::Receiver<Control>,
@@ -72,6 +87,7 @@ pub(super) struct Task {
     pub(super) buffer: EventBuffer,
     pub(super) intake: Intake,
     pub(super) sends: Sends,
+    pub(super) keeper: Keeper,
     pub(super) watching: Watching,
     pub(super) backoff: Backoff,
     pub(super) rng: fastrand::Rng,
@@ -82,6 +98,8 @@ pub(super) struct Task {
     /// With it the last connection was refused, and none was welcomed since.
     pub(super) refused_token: Option<String>,
     pub(super) forgetting: bool,
+    /// The router said that it did.
+    forgotten: bool,
     /// What the connection that is allows.
     pub(super) online: Option<WelcomeLimits>,
     /// Dropped with the connection that is.
@@ -97,7 +115,8 @@ impl Task {
             has_handles: true,
             buffer: EventBuffer::default(),
             intake: Intake::new(Instant::now()),
-            sends: Sends::new(rng.fork()),
+            sends: Sends::new(options.storage.is_some(), rng.fork()),
+            keeper: Keeper::new(options.storage.clone()),
             watching: Watching::default(),
             backoff: Backoff::new(options.backoff_min, options.backoff_max),
             rng,
@@ -106,6 +125,7 @@ impl Task {
             token: None,
             refused_token: None,
             forgetting: false,
+            forgotten: false,
             online: None,
             said: Said::default(),
             pings: HashMap::new(),
@@ -116,16 +136,38 @@ impl Task {
     }
 
     /// Lives until the application leaves or the router says to stay away.
-    pub(super) async fn run(mut self) {
-        let closed = self.live().await;
+    pub(super) async fn run(mut self, places: Option<OwnedSemaphorePermit>) {
+        let closed = match self.restore(places).await {
+            Ok(()) => self.live().await,
+            Err(reason) => Closed::Storage { reason },
+        };
         tracing::debug!(reason = %closed, "client closed");
         self.finish(closed).await;
     }
 
+    /// Takes up what an earlier process left. `places` are all that there are.
+    async fn restore(&mut self, mut places: Option<OwnedSemaphorePermit>) -> Result<(), String> {
+        let kept = self.keeper.load().await?;
+        self.user = kept.user;
+        self.intake.restore(kept.done, &kept.names);
+        let now = Instant::now();
+        for KeptSend { id, to, body, ttl } in kept.sends {
+            let message = Outgoing { id, to, body, ttl, timeout: None, retry: true };
+            let place = places.as_mut().and_then(|places| places.split(cost(&message) as usize));
+            let deadline = now + self.options.send_timeout.min(TIMEOUT_MAX);
+            if let Some(number) = self.sends.submit(SendRequest { message, deadline, reply: None, _place: place }, now)
+            {
+                self.sends.safe_below(number + 1);
+            }
+        }
+        Ok(())
+    }
+
     async fn live(&mut self) -> Closed {
         loop {
-            let Some(ended) = self.connection().await else { return Closed::Done };
+            let Some(ended) = self.connection().await else { return self.left() };
             if let Some(closed) = self.verdict(&ended) {
+                self.forgotten = self.forgetting && closed == Closed::Done;
                 return closed;
             }
             let retry_in = self.backoff.next(ended.retry_after, &mut self.rng);
@@ -133,14 +175,19 @@ impl Task {
             let Ended { close_code, reason, .. } = ended;
             self.buffer.push(Event::Disconnected { close_code, reason, retry_in });
             if self.attend(tokio::time::sleep(retry_in)).await.is_none() {
-                return Closed::Done;
+                return self.left();
             }
         }
     }
 
+    /// Why the client leaves by itself.
+    fn left(&self) -> Closed {
+        self.keeper.failure().map_or(Closed::Done, |reason| Closed::Storage { reason })
+    }
+
     /// One attempt to connect and the session it leads to; `None` when the application leaves.
     async fn connection(&mut self) -> Option<Ended> {
-        let dialling = dial(self.options.clone(), self.status.0).boxed();
+        let dialling = dial(self.options.clone(), self.status.0, self.refused_token.clone()).boxed();
         let DialOutcome { token, result } = self.attend(dialling).await?;
         self.token = token;
         match result {
@@ -182,34 +229,69 @@ impl Task {
 
     /// Waits for `work`, for one thing that the application does, or until `wake_at`.
     pub(super) async fn turn<T>(&mut self, work: impl Future<Output = T>, wake_at: Option<Instant>) -> Turn<T> {
-        let channels = &mut self.channels;
+        self.settle();
+        self.keeper.begin();
         let wake_at = wake_at.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
-        let control = tokio::select! {
+        let Self { channels, keeper, buffer, has_handles, .. } = self;
+        let stirred = tokio::select! {
             output = work => return Turn::Work(output),
-            control = channels.control.recv(), if self.has_handles => control,
-            Some(request) = channels.requests.recv() => {
-                self.sends.submit(request, Instant::now());
-                return Turn::Local;
-            }
-            Ok(()) = channels.done.changed() => {
-                self.intake.done(*channels.done.borrow_and_update());
-                return Turn::Local;
-            }
-            Ok(permit) = channels.events.reserve(), if !self.buffer.is_empty() => {
-                if let Some(event) = self.buffer.pop() {
+            control = channels.control.recv(), if *has_handles => Stirred::Control(control),
+            Some(request) = channels.requests.recv() => Stirred::Request(request),
+            Ok(()) = channels.done.changed() => Stirred::Done(*channels.done.borrow_and_update()),
+            written = keeper.written() => Stirred::Written(written),
+            Ok(permit) = channels.events.reserve(), if !buffer.is_empty() => {
+                if let Some(event) = buffer.pop() {
                     permit.send(event);
                 }
                 return Turn::Local;
             }
-            () = channels.events.closed(), if !self.has_handles => return Turn::Leave,
+            () = channels.events.closed(), if !*has_handles => return Turn::Leave,
             () = tokio::time::sleep_until(wake_at) => return Turn::Local,
         };
-        match control {
-            Some(Control::Close) => return Turn::Leave,
-            Some(control) => self.obey(control),
-            None => self.has_handles = false,
+        match stirred {
+            Stirred::Control(Some(Control::Close)) | Stirred::Written(Err(_)) => return Turn::Leave,
+            Stirred::Control(Some(control)) => self.obey(control),
+            Stirred::Control(None) => self.has_handles = false,
+            Stirred::Request(request) => self.submit(request),
+            Stirred::Done(seq) => self.done(seq),
+            Stirred::Written(Ok(safe)) => self.safe(safe),
         }
         Turn::Local
+    }
+
+    fn submit(&mut self, request: SendRequest) {
+        let Outgoing { id, to, body, ttl, .. } = &request.message;
+        let kept = KeptSend { id: id.clone(), to: to.clone(), body: body.clone(), ttl: *ttl };
+        if let Some(number) = self.sends.submit(request, Instant::now()) {
+            self.keeper.note(Change::Send(kept));
+            self.keeper.safe_below(number + 1);
+        }
+    }
+
+    /// The application is done with everything up to `seq`.
+    pub(super) fn done(&mut self, seq: Seq) {
+        for (seq, name) in self.intake.done(seq) {
+            self.keeper.note(Change::Done { seq, name });
+        }
+        self.keeper.safe_done(seq);
+        if !self.keeper.keeps() {
+            self.intake.safe(seq);
+        }
+    }
+
+    pub(super) fn safe(&mut self, safe: Safe) {
+        self.sends.safe_below(safe.sends_below);
+        self.intake.safe(safe.done);
+    }
+
+    /// Has it written which sends have their answers, and tells those of earlier processes to the application.
+    fn settle(&mut self) {
+        for Settled { id, to, result } in self.sends.take_settled() {
+            self.keeper.note(Change::Settled { id: id.clone(), to: to.clone() });
+            if let Some(result) = result {
+                self.buffer.push(Event::Settled { id, to, result });
+            }
+        }
     }
 
     /// Carries out a call. What has to hold on later connections too is remembered.
@@ -300,13 +382,37 @@ impl Task {
 
     /// Every call gets its answer, then the application its last event.
     async fn finish(mut self, closed: Closed) {
+        if self.put_away().await {
+            self.sends.keep();
+        } else {
+            self.sends.close();
+        }
+        self.settle();
         let Channels { control, requests, done: _, events } = self.channels;
         drop((control, requests));
-        self.sends.close();
         self.buffer.close(closed);
         while let Some(event) = self.buffer.pop() {
             if events.send(event).await.is_err() {
                 return;
+            }
+        }
+    }
+
+    /// Writes what is still to be written; says whether pending sends outlive the client.
+    async fn put_away(&mut self) -> bool {
+        self.settle();
+        if self.forgotten {
+            self.keeper.note(Change::Forgotten);
+        }
+        match tokio::time::timeout(STORE_MAX, self.keeper.flush()).await {
+            Ok(Ok(_)) => self.keeper.keeps() && !self.forgotten,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the client ends with a storage that may lack its last changes");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("the client ends with a storage that is stuck");
+                false
             }
         }
     }

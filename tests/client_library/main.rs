@@ -15,3 +15,4 @@ mod receiving;
 mod reconnecting;
 mod script;
 mod sending;
+mod storing;
