@@ -76,6 +76,7 @@ metrics! {
     Count lapsed "Messages lapsed for a device";
     Count forgotten "Messages forgotten with their device";
     Count corrupt "Records found corrupt";
+    Count requeued "Dead letters put back into their inbox";
     Count dead_letters_dropped "Dead letters that fell out of the bounded list";
     Count takeovers "Sessions replaced by a newer one of the same device";
     Count presence_changes "Visible presence changes";

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::session_handle::{Sender, Session};
+use crate::codes::Code;
 use crate::ids::{DeviceId, MessageId, Seq, SessionId, UserId};
 use crate::presence::{PresenceInfo, PresenceState};
-use crate::store::{CommitReport, DedupeKey, DedupeRecord, LoadedUser, Page, StoreError, StoreState};
+use crate::store::{CommitReport, DedupeKey, DedupeRecord, FoundLetter, LoadedUser, Page, StoreError, StoreState};
 
 /// One thing asked of an owner.
 pub enum Command {
@@ -76,6 +77,8 @@ pub enum Command {
         only: Option<Seq>,
         reply: oneshot::Sender<Result<u64, NotDone>>,
     },
+    /// An operator puts a dead letter back at the tail of the inbox that it came from.
+    Requeue(Requeue),
     /// The store says that it is time to look at this user.
     Due {
         user: UserId,
@@ -128,6 +131,18 @@ pub struct Send {
     pub taken_us: u64,
 }
 
+pub struct Requeue {
+    pub user: UserId,
+    /// Its number in the dead-letter list.
+    pub letter: u64,
+    /// How long it may wait from now on.
+    pub ttl_ms: u64,
+    /// When the call came, hybrid microseconds; `queue.accept_timeout` runs from here.
+    pub taken_us: u64,
+    /// Told the message's new place once it is stored there.
+    pub reply: oneshot::Sender<Result<Seq, NotRequeued>>,
+}
+
 /// What the world reports back. Generations make old ones harmless.
 pub enum Report {
     Loaded {
@@ -150,6 +165,12 @@ pub enum Report {
         key: DedupeKey,
         result: Result<Option<DedupeRecord>, StoreError>,
     },
+    /// What the dead-letter list holds under a number.
+    Letter {
+        user: UserId,
+        letter: u64,
+        result: Result<FoundLetter, StoreError>,
+    },
     Committed(CommitReport),
 }
 
@@ -162,6 +183,20 @@ pub enum NotDone {
     Storage,
     #[error("too much is going on; try again")]
     Busy,
+}
+
+/// Why a dead letter was not put back. It is still in its list, unless the code is `unknown_outcome`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotRequeued {
+    NotFound,
+    /// There is no message in it that could be read.
+    Unreadable,
+    /// As a send to this user would have been.
+    Refused {
+        code: Code,
+        reason: &'static str,
+        retry_after_ms: Option<u64>,
+    },
 }
 
 /// Questions of operators: answered between batches, never change anything.

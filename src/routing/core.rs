@@ -24,6 +24,8 @@ pub const TAKEN_OUT_MAX: usize = 512;
 pub const LOADS_MAX: usize = 4096;
 /// Operators' and the clock's jobs that may wait for one user.
 pub const SWEEPS_MAX: usize = 16;
+/// Dead letters that may wait to be put back for one user.
+pub const LETTERS_MAX: usize = 16;
 /// What a client is told to wait after a refusal that should pass soon.
 pub const RETRY_AFTER_MS: u64 = 1000;
 

@@ -9,11 +9,11 @@ use std::cmp::Reverse;
 use std::hash::{Hash, Hasher};
 use std::mem::discriminant;
 
-use super::command::{Attach, Command, Report, Send};
+use super::command::{Attach, Command, Report, Requeue, Send};
 use super::core::{Core, Seqs, Unsettled};
 use super::dedupe::{Admitted, Dedupe, Known};
 use super::device::{Attached, Device, InFlight, Reading};
-use super::inbox::{Entry, Inbox};
+use super::inbox::{Entry, Inbox, Origin};
 use super::line::Line;
 use super::state::{Slot, State};
 use super::timers::Timers;
@@ -75,6 +75,11 @@ impl State {
                 pour_message(message, h);
                 pour_tally(*tally, h);
                 (digest, ticket.is_cancelled()).hash(h);
+            }
+            What::Requeue { message, tally, letter, letter_bytes } => {
+                pour_message(message, h);
+                pour_tally(*tally, h);
+                (letter, letter_bytes).hash(h);
             }
             What::Change { token, ops } => {
                 (self.token_age(*token), ops.len()).hash(h);
@@ -140,6 +145,7 @@ fn pour_line(line: &Line, times: Times, h: &mut impl Hasher) -> Poured {
             Command::Attach(attach) => pour_attach(attach, h),
             Command::Detach { user: _, device: _, session, clean } => (session, clean).hash(h),
             Command::Send(send) => pour_send(send, h),
+            Command::Requeue(requeue) => pour_requeue(requeue, h),
             // One for a session of before the record left memory, and was asked for again.
             Command::Report(Report::Page { user: _, device: _, session, result }) => {
                 session.hash(h);
@@ -172,6 +178,12 @@ fn pour_send(send: &Send, h: &mut impl Hasher) {
     (from, to, id, body, ts_ms, ttl_ms, retry, taken_us).hash(h);
 }
 
+/// Who asked is told, and that is all.
+fn pour_requeue(requeue: &Requeue, h: &mut impl Hasher) {
+    let Requeue { user, letter, ttl_ms, taken_us, reply: _ } = requeue;
+    (user, letter, ttl_ms, taken_us).hash(h);
+}
+
 /// Of presence only what is written down and when others are told: it is a picture and never decides a delivery.
 fn pour_user(user: &User, last_token: u64, times: Times, h: &mut impl Hasher) -> Poured {
     let User {
@@ -182,6 +194,8 @@ fn pour_user(user: &User, last_token: u64, times: Times, h: &mut impl Hasher) ->
         looking_up,
         dedupe_unsure_until_us,
         memory_only,
+        letters,
+        reading_letter,
         outgoing: Outgoing { ops, after, in_flight },
         sweep,
         sweeps,
@@ -201,6 +215,8 @@ fn pour_user(user: &User, last_token: u64, times: Times, h: &mut impl Hasher) ->
     (times.until(*dedupe_unsure_until_us), times.until(refreshed_us + REFRESH_US)).hash(h);
     looked_up.len().hash(h);
     looked_up.iter().for_each(|send| pour_send(send, h));
+    (reading_letter, letters.len()).hash(h);
+    letters.iter().for_each(|requeue| pour_requeue(requeue, h));
     ops.len().hash(h);
     ops.iter().for_each(|op| pour_op(op, h));
     pour_steps(after, h);
@@ -252,22 +268,14 @@ fn pour_inbox(inbox: &Inbox, times: Times, h: &mut impl Hasher) {
 
 /// Of those who wait for an answer only how many there are: they get the same one, whoever they are.
 fn pour_entry(entry: &Entry, times: Times, h: &mut impl Hasher) {
-    let Entry {
-        message,
-        tally,
-        digest,
-        key: _,
-        known_at: _,
-        submitted,
-        failed,
-        done,
-        hold_until_us,
-        answer_until_us,
-        waiters,
-    } = entry;
+    let Entry { message, tally, origin, submitted, failed, done, hold_until_us, answer_until_us, waiters } = entry;
     pour_message(message, h);
     pour_tally(*tally, h);
-    (digest, submitted.as_ref().map(Ticket::is_cancelled), failed, done).hash(h);
+    match origin {
+        Origin::Send { digest, key: _, known_at: _ } => digest.hash(h),
+        Origin::DeadLetter { letter, letter_bytes, reply } => (letter, letter_bytes, reply.is_some()).hash(h),
+    }
+    (discriminant(origin), submitted.as_ref().map(Ticket::is_cancelled), failed, done).hash(h);
     (times.until(*hold_until_us), times.until(*answer_until_us), waiters.len()).hash(h);
 }
 

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::command::NotDone;
+use super::command::{NotDone, NotRequeued};
 use super::session_handle::{Answer, Closing, Delivery, Ephemeral, Sender, Session, Welcome};
 use crate::codes::Code;
 use crate::ids::{DeviceId, Seq, SessionId, UserId};
@@ -33,6 +33,11 @@ pub enum Effect {
     },
     /// Ask the store whether it knows a send; comes back as `Report::Dedupe`.
     LookUp(DedupeKey),
+    /// Look for a dead letter; comes back as `Report::Letter`.
+    ReadLetter {
+        user: UserId,
+        letter: u64,
+    },
     Write(Write),
     /// Advisory: the append is no longer needed on disk.
     Cancel(Ticket),
@@ -48,6 +53,7 @@ pub enum Effect {
     },
     ReplyDone(oneshot::Sender<Result<(), NotDone>>, Result<(), NotDone>),
     ReplyCount(oneshot::Sender<Result<u64, NotDone>>, Result<u64, NotDone>),
+    ReplyRequeued(oneshot::Sender<Result<Seq, NotRequeued>>, Result<Seq, NotRequeued>),
     Drained(oneshot::Sender<()>),
 }
 

@@ -14,6 +14,7 @@ use super::core::{Core, REMOVALS_MAX, TAKEN_OUT_MAX};
 use super::dedupe::{KnownState, Place, SendKey};
 use super::device::{Device, Reading};
 use super::effect::{Effect, ReadPage};
+use super::requeueing::Reply;
 use super::session_handle::{Answer, Delivery, Outcome, Sender};
 use crate::ids::{DeviceId, Seq, SessionId, UserId};
 use crate::message::{Message, Tally};
@@ -27,10 +28,7 @@ pub const WAITERS_MAX: usize = 16;
 pub struct Entry {
     pub message: Arc<Message>,
     pub tally: Tally,
-    pub digest: u64,
-    pub key: SendKey,
-    /// Where dedupe has it.
-    pub known_at: Place,
+    pub origin: Origin,
     /// The hold on it in the store's writer, once it was given there: always a prefix of the pending entries.
     pub submitted: Option<Ticket>,
     /// Its commit failed: it lives in memory only, until handed over or the daemon ends.
@@ -40,6 +38,39 @@ pub struct Entry {
     pub hold_until_us: u64,
     pub answer_until_us: u64,
     pub waiters: SmallVec<[Sender; 1]>,
+}
+
+/// How a message came into the inbox.
+pub enum Origin {
+    /// It was sent: what dedupe knows of it, and where.
+    Send { digest: u64, key: SendKey, known_at: Place },
+    /// It was a dead letter of this number, which leaves its list when the message is stored.
+    DeadLetter { letter: u64, letter_bytes: u64, reply: Option<Reply> },
+}
+
+impl Entry {
+    /// Somebody is to be told what becomes of it.
+    pub fn is_waited_for(&self) -> bool {
+        !self.waiters.is_empty() || matches!(self.origin, Origin::DeadLetter { reply: Some(_), .. })
+    }
+
+    pub fn is_letter(&self) -> bool {
+        matches!(self.origin, Origin::DeadLetter { .. })
+    }
+
+    /// Who put it back, if it was a dead letter and that one was not told yet.
+    pub fn take_reply(&mut self) -> Option<Reply> {
+        if let Origin::DeadLetter { reply, .. } = &mut self.origin { reply.take() } else { None }
+    }
+
+    /// The write that stores it. A dead letter is not called back: it would stay in its list.
+    fn write(&self, ticket: Ticket) -> What {
+        let (message, tally) = (self.message.clone(), self.tally);
+        match self.origin {
+            Origin::Send { digest, .. } => What::Append { message, tally, digest, ticket },
+            Origin::DeadLetter { letter, letter_bytes, .. } => What::Requeue { message, tally, letter, letter_bytes },
+        }
+    }
 }
 
 #[derive(Default)]
@@ -125,6 +156,11 @@ impl Inbox {
         self.pending.get_mut(at)
     }
 
+    /// A dead letter is on its way back to disk.
+    pub fn letter_is_pending(&self) -> bool {
+        self.pending.iter().any(|entry| entry.is_letter() && !entry.failed)
+    }
+
     /// Everything at or below is either on disk or gone; above it lies in `pending`.
     pub fn settled_upto(&self) -> Seq {
         self.pending.front().map_or(self.last, |entry| Seq(entry.message.seq.0 - 1))
@@ -166,8 +202,7 @@ impl Inbox {
             if entry.done {
                 ticket.cancel();
             }
-            let (message, tally, digest) = (entry.message.clone(), entry.tally, entry.digest);
-            let what = What::Append { message, tally, digest, ticket };
+            let what = entry.write(ticket);
             core.act(Effect::Write(Write { user: user.clone(), what }));
             if planted(Bug::AckBeforeSync) {
                 // The writer has it and nothing is synced: a crash takes what was accepted.
@@ -177,7 +212,8 @@ impl Inbox {
         }
     }
 
-    /// Answers what every device has acknowledged by now. Returns how many were handed over.
+    /// Answers what every device has acknowledged by now. Returns how many were handed over that dedupe knows of. A dead
+    /// letter is done as well, but safe only once it is stored: until then it is still in its list.
     pub fn settle(&mut self, user: &UserId, core: &mut Core) -> u64 {
         let Some(upto) = self.handed_over_upto() else { return 0 };
         let begun = self.devices.iter().filter(|device| !device.leaving).map(|device| device.start).min();
@@ -190,12 +226,13 @@ impl Inbox {
                 continue;
             }
             entry.done = true;
+            let Origin::Send { key, known_at, .. } = entry.origin else { continue };
             handed_over += 1;
             let waiting = std::mem::take(&mut entry.waiters);
             core.metrics.accepted_handed_over.inc_by(waiting.len() as u64);
             answer_all(waiting, user, &entry.message, Outcome::Accepted { seq, stored: false }, core);
             // A pending entry is never forgotten, so it is there.
-            let _known = core.dedupe.settle(entry.known_at, entry.key, seq, KnownState::HandedOver);
+            let _known = core.dedupe.settle(known_at, key, seq, KnownState::HandedOver);
             if let Some(ticket) = entry.submitted.as_ref().filter(|_| core.settings.spares_the_disk()) {
                 core.act(Effect::Cancel(ticket.clone()));
             }

@@ -28,6 +28,7 @@ fn check_user(user: &User, draining: bool) -> Result<(), String> {
     submitted_is_a_prefix(user)?;
     handed_over_is_answered(user)?;
     what_is_held_was_pushed_everywhere(user)?;
+    letters_go_back_one_by_one(user)?;
     user.inbox.devices.iter().try_for_each(|device| {
         cursors_stay_within(user, device)?;
         flights_stay_within_the_window(device)?;
@@ -67,6 +68,15 @@ fn what_is_held_was_pushed_everywhere(user: &User) -> Result<(), String> {
     });
     let what = "an append is held only while every device was pushed to";
     ensure(missed.is_none(), what, || missed.map(|entry| entry.message.seq.to_string()).unwrap_or_default())
+}
+
+fn letters_go_back_one_by_one(user: &User) -> Result<(), String> {
+    let mut under_way = user.inbox.pending.iter().filter(|entry| entry.is_letter());
+    let with_the_writer = under_way.clone().all(|entry| entry.submitted.is_some());
+    let one = under_way.by_ref().filter(|entry| !entry.failed).count() <= 1;
+    let none_waits_for_nothing = user.letters.is_empty() || user.reading_letter || user.inbox.letter_is_pending();
+    let what = "dead letters go back one by one, each by the disk";
+    ensure(with_the_writer && one && none_waits_for_nothing, what, || format!("{} wait", user.letters.len()))
 }
 
 fn cursors_stay_within(user: &User, device: &Device) -> Result<(), String> {

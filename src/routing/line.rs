@@ -6,7 +6,9 @@ use super::attaching::close;
 use super::command::{Command, NotDone};
 use super::core::Core;
 use super::effect::Effect;
+use super::requeueing::{refuse_letter, refuse_letter_busy};
 use super::sending::{refuse, refuse_busy};
+use super::state::about;
 use crate::codes::{CloseCode, Code};
 
 /// Bounded by `routing.load_queue`; what ends an attach (at most one a session) is always let in.
@@ -32,6 +34,9 @@ impl Line {
                 return turn_away(command, core);
             }
             core.answer_by(&send.to, &mut self.answers_us, send.answer_until_us(core));
+        }
+        if let Command::Requeue(requeue) = &command {
+            core.answer_by(&requeue.user, &mut self.answers_us, requeue.answer_until_us(core));
         }
         self.waiting.push_back(command);
     }
@@ -60,28 +65,49 @@ impl Line {
                     core.act(Effect::ReplyDone(reply, Err(NotDone::Storage)));
                 }
                 Command::Purge { reply, .. } => core.act(Effect::ReplyCount(reply, Err(NotDone::Storage))),
+                Command::Requeue(requeue) => {
+                    let refusal = (Code::StorageUnavailable, REASON, Some(super::core::RETRY_AFTER_MS));
+                    refuse_letter(requeue.reply, refusal, core);
+                }
                 other => turn_away(other, core),
             }
         }
     }
 
-    /// Sends that have waited too long are told that they were not taken.
+    /// Sends that have waited too long are told that they were not taken, and so is who puts a letter back.
     pub fn answers_due(&mut self, core: &mut Core) {
-        let late =
-            |command: &Command| matches!(command, Command::Send(send) if send.answer_until_us(core) <= core.now.us);
+        const REASON: &str = "the store did not answer in time";
+        let late = |command: &Command| answer_until_us(command, core).is_some_and(|until| until <= core.now.us);
         let (gone, stay): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting).into_iter().partition(late);
         self.waiting = stay;
         for command in gone {
-            if let Command::Send(send) = command {
-                core.lets_go(&send);
-                refuse(&send, Code::StorageUnavailable, "the store did not answer in time", None, core);
+            match command {
+                Command::Send(send) => {
+                    core.lets_go(&send);
+                    refuse(&send, Code::StorageUnavailable, REASON, None, core);
+                }
+                Command::Requeue(requeue) => {
+                    refuse_letter(requeue.reply, (Code::StorageUnavailable, REASON, None), core);
+                }
+                _ => {}
             }
         }
         self.answers_us = None;
-        let sends = self.waiting.iter().filter_map(|c| if let Command::Send(send) = c { Some(send) } else { None });
-        if let Some(next) = sends.min_by_key(|send| send.taken_us) {
-            core.answer_by(&next.to, &mut self.answers_us, next.answer_until_us(core));
+        let answers = self.waiting.iter().filter_map(|command| Some((answer_until_us(command, core)?, command)));
+        if let Some((until_us, next)) = answers.min_by_key(|(until_us, _)| *until_us)
+            && let Some(user) = about(next)
+        {
+            core.answer_by(user, &mut self.answers_us, until_us);
         }
+    }
+}
+
+/// By then this command has its answer; none for those that wait as long as it takes.
+fn answer_until_us(command: &Command, core: &Core) -> Option<u64> {
+    match command {
+        Command::Send(send) => Some(send.answer_until_us(core)),
+        Command::Requeue(requeue) => Some(requeue.answer_until_us(core)),
+        _ => None,
     }
 }
 
@@ -100,6 +126,7 @@ pub fn turn_away(command: Command, core: &mut Core) {
             core.act(Effect::ReplyDone(reply, Err(NotDone::Busy)));
         }
         Command::Purge { reply, .. } => core.act(Effect::ReplyCount(reply, Err(NotDone::Busy))),
+        Command::Requeue(requeue) => refuse_letter_busy(requeue.reply, core),
         Command::SendEphemeral { .. } => {
             core.metrics.ephemeral_dropped.inc();
         }

@@ -26,6 +26,7 @@ pub mod presence_view;
 mod reads;
 mod replaying;
 pub mod reporter;
+mod requeueing;
 pub mod router;
 mod sending;
 pub mod session_handle;

@@ -22,6 +22,7 @@ const PARTS_AT_ONCE: usize = 4;
 pub enum Read {
     Load(UserId),
     LookUp(DedupeKey),
+    Letter { user: UserId, letter: u64 },
     Page(Box<ReadPage>),
     Sweep { user: UserId, job: u64, after: Seq, upto: Seq },
 }
@@ -46,7 +47,7 @@ impl Reads {
 
     pub fn ask(&mut self, read: Read) {
         match read {
-            Read::Load(_) | Read::LookUp(_) => self.soon.push(read),
+            Read::Load(_) | Read::LookUp(_) | Read::Letter { .. } => self.soon.push(read),
             Read::Page(_) | Read::Sweep { .. } => self.parts.push_back(read),
         }
     }
@@ -87,6 +88,9 @@ fn read_all(world: &World, shard: usize, page_bytes: u64, reads: Vec<Read>) {
         let report = match read {
             Read::Load(user) => Report::Loaded { result: whatever_happens(|| reader.load(&user)), user },
             Read::LookUp(key) => Report::Dedupe { result: whatever_happens(|| reader.dedupe(&key)), key },
+            Read::Letter { user, letter } => {
+                Report::Letter { result: whatever_happens(|| reader.dead_letter(letter)), user, letter }
+            }
             Read::Page(ask) => {
                 let ReadPage { user, device, session, after, upto, max_messages, max_bytes } = *ask;
                 let result = whatever_happens(|| reader.page(&user, after, upto, max_messages, max_bytes));
@@ -115,7 +119,8 @@ fn log_read_error(report: &Report) {
         Report::Loaded { result: Err(error), .. }
         | Report::Page { result: Err(error), .. }
         | Report::Sweep { result: Err(error), .. }
-        | Report::Dedupe { result: Err(error), .. } => error,
+        | Report::Dedupe { result: Err(error), .. }
+        | Report::Letter { result: Err(error), .. } => error,
         _ => return,
     };
     tracing::error!(%error, "the store could not be read");

@@ -5,18 +5,22 @@ use std::sync::Arc;
 
 use smallvec::smallvec;
 
-use super::command::Send;
+use super::command::{Requeue, Send};
 use super::core::{Core, RETRY_AFTER_MS};
 use super::dedupe::{Known, KnownState, SendKey};
 use super::effect::Effect;
-use super::inbox::{Entry, WAITERS_MAX, answer_all, released};
+use super::inbox::{Entry, Origin, WAITERS_MAX, answer_all, released};
+use super::requeueing::{refuse_letter, requeued};
 use super::session_handle::{Answer, Ephemeral, Outcome};
 use super::timers::Kind;
 use super::user::User;
 use crate::codes::Code;
-use crate::ids::{Seq, SessionId};
+use crate::ids::{Seq, SessionId, UserId};
 use crate::message::Message;
 use crate::store::{DeadReason, DedupeKey, DedupeRecord, StoreError, StoreState};
+
+/// Why a message is not taken, in words, and when to try again.
+pub type Refusal = (Code, &'static str, Option<u64>);
 
 /// A refusal: certainly not taken.
 pub fn refuse(send: &Send, code: Code, reason: &'static str, retry_after_ms: Option<u64>, core: &mut Core) {
@@ -145,15 +149,9 @@ impl User {
     fn route(&mut self, send: Send, key: SendKey, digest: u64, core: &mut Core) {
         let expires_ms = send.ts_ms.saturating_add(send.ttl_ms);
         let weight = send.weight();
-        if let Err((code, reason, retry)) = self.admit(&send, expires_ms, weight, core) {
-            if code == Code::QueueFull {
-                self.count_if_inexact(core);
-            }
-            return refuse(&send, code, reason, retry, core);
-        }
-        let Some(seq) = core.seqs.next(core.now) else {
-            let reason = "the store has not raised its seq ceiling";
-            return refuse(&send, Code::StorageUnavailable, reason, Some(RETRY_AFTER_MS), core);
+        let seq = match self.admit_next(send.answer_until_us(core), expires_ms, weight, core) {
+            Ok(seq) => seq,
+            Err((code, reason, retry)) => return refuse(&send, code, reason, retry, core),
         };
         core.metrics.sends.inc();
         let known_at = core.dedupe.admit(key, &self.name, seq, digest, core.now.us);
@@ -163,9 +161,7 @@ impl User {
         let entry = Entry {
             tally: self.inbox.tally.plus(message.weight()),
             message,
-            digest,
-            key,
-            known_at,
+            origin: Origin::Send { digest, key, known_at },
             submitted: None,
             failed: false,
             done: false,
@@ -183,16 +179,28 @@ impl User {
         self.lapse_if_far_behind(core);
     }
 
-    /// Whether a new message may be taken; what refuses is a bound that is full, never an old message.
-    fn admit(
-        &self,
-        send: &Send,
+    /// The place of a new message, if it may be taken.
+    pub fn admit_next(
+        &mut self,
+        answer_until_us: u64,
         expires_ms: u64,
         weight: u64,
-        core: &Core,
-    ) -> Result<(), (Code, &'static str, Option<u64>)> {
+        core: &mut Core,
+    ) -> Result<Seq, Refusal> {
+        if let Err(refusal) = self.admit(answer_until_us, expires_ms, weight, core) {
+            if refusal.0 == Code::QueueFull {
+                self.count_if_inexact(core);
+            }
+            return Err(refusal);
+        }
+        let reason = "the store has not raised its seq ceiling";
+        core.seqs.next(core.now).ok_or((Code::StorageUnavailable, reason, Some(RETRY_AFTER_MS)))
+    }
+
+    /// Whether a new message may be taken; what refuses is a bound that is full, never an old message.
+    fn admit(&self, answer_until_us: u64, expires_ms: u64, weight: u64, core: &Core) -> Result<(), Refusal> {
         let later = Some(RETRY_AFTER_MS);
-        if core.now.us >= send.answer_until_us(core) {
+        if core.now.us >= answer_until_us {
             return Err((Code::Overloaded, "the router could not look at it in time", later));
         }
         if core.now.wall_ms >= expires_ms && !core.expiry_paused {
@@ -249,10 +257,9 @@ impl User {
         }
         self.answers_us = None;
         let name = self.name.clone();
-        let late = |entry: &&mut Entry| !entry.waiters.is_empty() && entry.answer_until_us <= now_us;
+        let late = |entry: &&mut Entry| entry.is_waited_for() && entry.answer_until_us <= now_us;
         for entry in self.inbox.pending.iter_mut().filter(late) {
-            let waiting = std::mem::take(&mut entry.waiters);
-            unknown_outcome(waiting, &name, &entry.message, "it was not settled in time", core);
+            unknown_outcome(entry, &name, "it was not settled in time", core);
         }
         let late = |send: &Send| send.answer_until_us(core) <= now_us;
         let (gone, stay): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.looked_up).into_iter().partition(late);
@@ -262,9 +269,14 @@ impl User {
             core.lets_go(&send);
             refuse(&send, Code::StorageUnavailable, "the store did not answer in time", Some(RETRY_AFTER_MS), core);
         }
-        let pending = self.inbox.pending.iter().filter(|entry| !entry.waiters.is_empty());
+        let timeout_us = core.settings.accept_timeout_us;
+        let late = |requeue: &Requeue| requeue.taken_us.saturating_add(timeout_us) <= now_us;
+        let refusal = (Code::StorageUnavailable, "the store did not answer in time", Some(RETRY_AFTER_MS));
+        self.refuse_letters(late, refusal, core);
+        let pending = self.inbox.pending.iter().filter(|entry| entry.is_waited_for());
         let answers = pending.map(|entry| entry.answer_until_us);
-        if let Some(due_us) = answers.chain(self.looked_up.iter().map(|send| send.answer_until_us(core))).min() {
+        let answers = answers.chain(self.looked_up.iter().map(|send| send.answer_until_us(core)));
+        if let Some(due_us) = answers.chain(self.letters.iter().map(|letter| letter.answer_until_us(core))).min() {
             core.answer_by(&self.name, &mut self.answers_us, due_us);
         }
     }
@@ -293,6 +305,7 @@ impl User {
         for at in 0..self.inbox.devices.len() {
             self.inbox.pump(at, &self.name, core);
         }
+        self.next_letter(core);
     }
 
     /// Cursors that could not be written down while a message below them was unsettled.
@@ -308,17 +321,23 @@ impl User {
         let waiting = std::mem::take(&mut entry.waiters);
         core.metrics.accepted_stored.inc_by(waiting.len() as u64);
         answer_all(waiting, &self.name, &entry.message, Outcome::Accepted { seq, stored: true }, core);
+        let is_known = match entry.origin {
+            Origin::Send { key, known_at, .. } => core.dedupe.settle(known_at, key, seq, KnownState::Stored),
+            Origin::DeadLetter { reply, .. } => {
+                requeued(reply, seq, core);
+                false
+            }
+        };
         if entry.done {
             // Acknowledged by all while the batch was being cut. Known in memory as handed over, but
             // on disk as well, so it does not have to be kept in memory.
-            if core.dedupe.settle(entry.known_at, entry.key, seq, KnownState::Stored) {
+            if is_known {
                 self.memory_only = self.memory_only.saturating_sub(1);
             }
             self.inbox.removals.push((seq, entry.message.weight()));
             self.inbox.front = self.inbox.front.max(seq);
             return;
         }
-        let _known = core.dedupe.settle(entry.known_at, entry.key, seq, KnownState::Stored);
         core.act(Effect::Outstanding { from: entry.message.from.clone(), waits: true });
         if seq <= self.inbox.purged_upto {
             core.metrics.purged.inc();
@@ -340,12 +359,11 @@ impl User {
         let name = self.name.clone();
         if let Some(entry) = self.inbox.entry_mut(seq) {
             entry.failed = true;
-            let waiting = std::mem::take(&mut entry.waiters);
-            let message = entry.message.clone();
-            unknown_outcome(waiting, &name, &message, "the disk failed", core);
+            unknown_outcome(entry, &name, "the disk failed", core);
         }
         self.inbox.trim(core);
         self.resume_forget(false, core);
+        self.next_letter(core);
     }
 
     pub fn ack(&mut self, session: SessionId, seq: Seq, core: &mut Core) {
@@ -403,14 +421,13 @@ impl User {
     }
 }
 
-fn unknown_outcome(
-    waiting: smallvec::SmallVec<[super::session_handle::Sender; 1]>,
-    to: &crate::ids::UserId,
-    message: &Message,
-    reason: &'static str,
-    core: &mut Core,
-) {
+/// Whoever waits for this message is told that it may have been taken.
+fn unknown_outcome(entry: &mut Entry, to: &UserId, reason: &'static str, core: &mut Core) {
+    if let Some(reply) = entry.take_reply() {
+        refuse_letter(reply, (Code::UnknownOutcome, reason, Some(RETRY_AFTER_MS)), core);
+    }
+    let waiting = std::mem::take(&mut entry.waiters);
     core.metrics.unknown_outcomes.inc_by(waiting.len() as u64);
     let outcome = Outcome::Rejected { code: Code::UnknownOutcome, reason, retry_after_ms: Some(RETRY_AFTER_MS) };
-    answer_all(waiting, to, message, outcome, core);
+    answer_all(waiting, to, &entry.message, outcome, core);
 }

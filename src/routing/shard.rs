@@ -159,8 +159,9 @@ impl Shard {
             Effect::ReadPage(page) => self.reads.ask(Read::Page(page)),
             Effect::ReadSweep { user, job, after, upto } => self.reads.ask(Read::Sweep { user, job, after, upto }),
             Effect::LookUp(key) => self.reads.ask(Read::LookUp(key)),
+            Effect::ReadLetter { user, letter } => self.reads.ask(Read::Letter { user, letter }),
             Effect::Write(write) => {
-                log_burials(&write);
+                log_letters(&write);
                 self.writes.push(write);
             }
             Effect::Cancel(ticket) => ticket.cancel(),
@@ -170,6 +171,7 @@ impl Shard {
             // Who asked may have gone meanwhile; then nobody minds.
             Effect::ReplyDone(reply, outcome) => drop(reply.send(outcome)),
             Effect::ReplyCount(reply, outcome) => drop(reply.send(outcome)),
+            Effect::ReplyRequeued(reply, outcome) => drop(reply.send(outcome)),
             Effect::Drained(reply) => drop(reply.send(())),
         }
     }
@@ -200,9 +202,16 @@ fn address(sender: &Sender) -> usize {
     Arc::as_ptr(sender).cast::<()>().addr()
 }
 
-/// What ends undelivered is said in the log as well: the user and the place, never the body.
-fn log_burials(write: &Write) {
-    let What::Change { ops, .. } = &write.what else { return };
+/// What ends undelivered is said in the log as well, and what is put back: the user and the place, never the body.
+fn log_letters(write: &Write) {
+    let ops = match &write.what {
+        What::Append { .. } => return,
+        What::Requeue { message, letter, .. } => {
+            let (user, seq) = (&write.user, message.seq);
+            return tracing::info!(?user, %seq, letter, "a dead letter is put back into its inbox");
+        }
+        What::Change { ops, .. } => ops,
+    };
     for op in ops {
         let Op::Bury { letter } = op else { continue };
         let (user, seq) = (&letter.user, letter.seq);
@@ -382,7 +391,7 @@ mod tests {
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
         let ops = vec![bury(&bob, 17, DeadReason::Corrupt), bury(&bob, 18, DeadReason::Expired)];
         let write = Write { user: bob, what: What::Change { token: 1, ops } };
-        tracing::subscriber::with_default(subscriber, || log_burials(&write));
+        tracing::subscriber::with_default(subscriber, || log_letters(&write));
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<_> = log.lines().collect();
         let [corrupt, expired] = lines[..] else { panic!("{log}") };

@@ -259,7 +259,9 @@ impl State {
 fn is_drained(slot: &Slot) -> bool {
     match slot {
         Slot::Here(user) => user.is_drained(),
-        Slot::Loading(line) => !line.waiting.iter().any(|command| matches!(command, Command::Send(_))),
+        Slot::Loading(line) => {
+            !line.waiting.iter().any(|command| matches!(command, Command::Send(_) | Command::Requeue(_)))
+        }
     }
 }
 
@@ -268,10 +270,11 @@ fn weight(command: &Command) -> u64 {
 }
 
 /// The user a command is about.
-fn about(command: &Command) -> Option<&UserId> {
+pub(super) fn about(command: &Command) -> Option<&UserId> {
     match command {
         Command::Attach(attach) => Some(&attach.user),
         Command::Send(send) => Some(&send.to),
+        Command::Requeue(requeue) => Some(&requeue.user),
         Command::SendEphemeral { to, .. } => Some(to),
         Command::Detach { user, .. }
         | Command::Ack { user, .. }
@@ -283,7 +286,9 @@ fn about(command: &Command) -> Option<&UserId> {
         | Command::Kick { user, .. }
         | Command::Purge { user, .. }
         | Command::Due { user, .. }
-        | Command::Report(Report::Page { user, .. } | Report::Sweep { user, .. }) => Some(user),
+        | Command::Report(Report::Page { user, .. } | Report::Sweep { user, .. } | Report::Letter { user, .. }) => {
+            Some(user)
+        }
         Command::Report(Report::Dedupe { key, .. }) => Some(&key.recipient),
         _ => None,
     }
@@ -298,6 +303,7 @@ fn loads(command: &Command) -> bool {
             | Command::Watch { .. }
             | Command::ForgetDevice { .. }
             | Command::Purge { .. }
+            | Command::Requeue(_)
             | Command::Due { .. }
     )
 }

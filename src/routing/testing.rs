@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::command::{Attach, Command, Report, Send};
+use super::command::{Attach, Command, NotRequeued, Report, Requeue, Send};
 use super::core::{Core, Settings};
 use super::effect::{Effect, ReadPage};
 use super::session_handle::{Answer, Answers, Closing, Delivery, Ephemeral, Outcome, SessionHandle, Welcome};
@@ -21,7 +21,10 @@ use crate::ids::{DeviceId, Seq, SessionId, UserId};
 use crate::message::{Message, Tally};
 use crate::metrics::Metrics;
 use crate::presence::{PresenceInfo, PresenceState};
-use crate::store::{Boot, CommitReport, DeadReason, LoadedUser, Op, Page, StoreError, Stored, What, Write, Written};
+use crate::store::{
+    Boot, CommitReport, DeadLetter, DeadReason, FoundLetter, LoadedUser, Op, Page, StoreError, Stored, What, Write,
+    Written,
+};
 
 /// When every test begins: the same for both clocks.
 pub const BEGINNING: Now = Now { us: 1_000_000_000_000, wall_ms: 1_000_000_000 };
@@ -41,6 +44,8 @@ pub struct Desk {
     pub heard: Heard,
     records: HashMap<UserId, LoadedUser>,
     disk: BTreeMap<(UserId, Seq), Stored>,
+    /// The dead-letter list, by number; None cannot be read.
+    pub letters: BTreeMap<u64, Option<(UserId, Arc<Message>)>>,
 }
 
 /// What owners said, in order; the number is the session's.
@@ -49,6 +54,9 @@ pub struct Heard {
     pub answers: Vec<(String, Outcome)>,
     pub welcomes: Vec<Welcome>,
     pub deliveries: Vec<(u128, Seq)>,
+    /// Those of them that said so.
+    pub redeliveries: Vec<(u128, Seq)>,
+    pub drained: usize,
     pub presence: Vec<(u128, PresenceInfo)>,
     pub closings: Vec<(u128, Closing)>,
     /// The dead letters that were committed.
@@ -58,6 +66,7 @@ pub struct Heard {
 pub enum Read {
     Page(Box<ReadPage>),
     Sweep { user: UserId, job: u64, after: Seq, upto: Seq },
+    Letter { user: UserId, letter: u64 },
 }
 
 /// A session or the sender of a send; what it is told is read off the effects.
@@ -156,6 +165,7 @@ impl Desk {
             heard: Heard::default(),
             records: HashMap::new(),
             disk: BTreeMap::new(),
+            letters: BTreeMap::new(),
         }
     }
 
@@ -188,7 +198,11 @@ impl Desk {
         let heard = &mut self.heard;
         match effect {
             Effect::Welcome(_, welcome) => heard.welcomes.push(*welcome),
-            Effect::Deliver(session, delivery) => heard.deliveries.push((session.id().0, delivery.message.seq)),
+            Effect::Deliver(session, delivery) => {
+                let delivered = (session.id().0, delivery.message.seq);
+                heard.deliveries.push(delivered);
+                heard.redeliveries.extend(delivery.redelivered.then_some(delivered));
+            }
             Effect::Presence(session, info) => heard.presence.push((session.id().0, info)),
             Effect::Close(session, closing) => heard.closings.push((session.id().0, closing)),
             Effect::Answer(_, answer) => heard.answers.push((answer.id.to_string(), answer.outcome)),
@@ -198,17 +212,19 @@ impl Desk {
             }
             Effect::ReadPage(page) => self.reads.push(Read::Page(page)),
             Effect::ReadSweep { user, job, after, upto } => self.reads.push(Read::Sweep { user, job, after, upto }),
+            Effect::ReadLetter { user, letter } => self.reads.push(Read::Letter { user, letter }),
             Effect::Write(write) => self.writes.push(write),
             Effect::Cancel(ticket) => ticket.cancel(),
             Effect::ReplyDone(reply, outcome) => drop(reply.send(outcome)),
             Effect::ReplyCount(reply, outcome) => drop(reply.send(outcome)),
+            Effect::ReplyRequeued(reply, outcome) => drop(reply.send(outcome)),
+            Effect::Drained(_) => heard.drained += 1,
             Effect::LookUp(_)
             | Effect::DeliverEphemeral(..)
             | Effect::CaughtUp(..)
             | Effect::Error(..)
             | Effect::Paint { .. }
-            | Effect::Outstanding { .. }
-            | Effect::Drained(_) => {}
+            | Effect::Outstanding { .. } => {}
         }
     }
 
@@ -229,7 +245,9 @@ impl Desk {
     /// The disk has failed under all that the store was given so far.
     pub fn fail_commit(&mut self) {
         let written = self.writes.drain(..).map(|Write { user, what }| match what {
-            What::Append { message, .. } => Written::Append { user, seq: message.seq, stored: true },
+            What::Append { message, .. } | What::Requeue { message, .. } => {
+                Written::Append { user, seq: message.seq, stored: true }
+            }
             What::Change { token, .. } => Written::Change { user, token },
         });
         let error = Some(StoreError::Write("broken".to_owned()));
@@ -246,17 +264,29 @@ impl Desk {
                 }
                 Written::Append { user, seq, stored }
             }
+            What::Requeue { message, tally, letter, .. } => {
+                let seq = message.seq;
+                assert!(self.letters.remove(&letter).is_some(), "letter {letter} goes back twice");
+                self.disk.insert((user.clone(), seq), Stored { message, tally });
+                Written::Append { user, seq, stored: true }
+            }
             What::Change { token, ops } => {
                 for op in ops {
                     match op {
                         Op::Remove { seq, .. } => drop(self.disk.remove(&(user.clone(), seq))),
-                        Op::Bury { letter } => self.heard.buried.push((letter.seq, letter.reason)),
+                        Op::Bury { letter } => self.bury(letter),
                         _ => {}
                     }
                 }
                 Written::Change { user, token }
             }
         }
+    }
+
+    fn bury(&mut self, letter: DeadLetter) {
+        let number = self.heard.buried.len() as u64;
+        self.heard.buried.push((letter.seq, letter.reason));
+        self.letters.insert(number, letter.message.map(|message| (letter.user, message)));
     }
 
     /// The store has read all that it was asked for so far.
@@ -272,8 +302,19 @@ impl Desk {
                 Read::Sweep { user, job, after, upto } => {
                     Report::Sweep { result: Ok(self.page(&user, after, upto, self.page_messages)), user, job }
                 }
+                Read::Letter { user, letter } => Report::Letter { result: Ok(self.letter(letter)), user, letter },
             };
             self.apply(Command::Report(report));
+        }
+    }
+
+    fn letter(&self, number: u64) -> FoundLetter {
+        match self.letters.get(&number) {
+            None => FoundLetter::Absent,
+            Some(None) => FoundLetter::Unreadable,
+            Some(Some((user, message))) => {
+                FoundLetter::Whole { user: user.clone(), message: message.clone(), bytes: 100 }
+            }
         }
     }
 
@@ -319,6 +360,19 @@ impl Desk {
         let (reply, answer) = oneshot::channel();
         self.apply(Command::Purge { user: user(name), only, reply });
         answer
+    }
+
+    pub fn requeue(&mut self, name: &str, letter: u64) -> oneshot::Receiver<Result<Seq, NotRequeued>> {
+        let (reply, answer) = oneshot::channel();
+        let (taken_us, ttl_ms) = (self.now.us, 3_600_000);
+        self.apply(Command::Requeue(Requeue { user: user(name), letter, ttl_ms, taken_us, reply }));
+        answer
+    }
+
+    /// What is on disk for a user.
+    pub fn stored(&self, name: &str) -> Vec<Arc<Message>> {
+        let range = (user(name), Seq::ZERO)..=(user(name), Seq::MAX);
+        self.disk.range(range).map(|(_, stored)| stored.message.clone()).collect()
     }
 
     /// What was answered to this id so far.

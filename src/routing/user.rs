@@ -5,14 +5,15 @@
 
 use std::collections::VecDeque;
 
-use super::command::{Command, Report, Send};
+use super::command::{Command, Report, Requeue, Send};
 use super::core::Core;
 use super::dedupe::SendKey;
 use super::device::Device;
 use super::effect::Effect;
-use super::inbox::Inbox;
+use super::inbox::{Entry, Inbox};
 use super::presence::{Presence, version_floor};
 use super::sweep::{Sweep, Work};
+use crate::codes::Code;
 use crate::ids::{DeviceId, Seq, UserId};
 use crate::message::Tally;
 use crate::planted::{Bug, planted};
@@ -36,6 +37,10 @@ pub struct User {
     pub(super) dedupe_unsure_until_us: u64,
     /// Dedupe entries of this user that exist in memory only.
     pub memory_only: usize,
+    /// Dead letters that wait to be put back; the first is being looked for, or waits for one that is on its way to disk.
+    pub letters: VecDeque<Requeue>,
+    /// The store has been asked for the first of them.
+    pub reading_letter: bool,
     pub outgoing: Outgoing,
     pub sweep: Option<Sweep>,
     pub sweeps: VecDeque<Work>,
@@ -83,6 +88,8 @@ impl User {
             // What was admitted since the start is known in memory, or has faded there.
             dedupe_unsure_until_us: if loaded.has_dedupe { core.dedupe_knows_all_from_us() } else { 0 },
             memory_only: 0,
+            letters: VecDeque::new(),
+            reading_letter: false,
             outgoing: Outgoing::default(),
             sweep: None,
             sweeps: VecDeque::new(),
@@ -116,10 +123,12 @@ impl User {
             Command::ForgetDevice { device, reply, .. } => self.forget_device(&device, Some(reply), core),
             Command::Kick { session, reply, .. } => self.kick(session, reply, core),
             Command::Purge { only, reply, .. } => self.purge(only, reply, core),
+            Command::Requeue(requeue) => self.requeue(requeue, core),
             Command::Due { at_ms, .. } => self.due(at_ms, core),
             Command::Report(Report::Page { device, session, result, .. }) => self.page(&device, session, result, core),
             Command::Report(Report::Sweep { job, result, .. }) => self.sweep_page(job, result, core),
             Command::Report(Report::Dedupe { key, result }) => self.dedupe_answer(&key, result, core),
+            Command::Report(Report::Letter { letter, result, .. }) => self.letter_found(letter, result, core),
             // The rest is not about one user; `state.rs` deals with it.
             _ => {}
         }
@@ -245,6 +254,8 @@ impl User {
             && self.presence.linger_until_us.is_none()
             && self.looked_up.is_empty()
             && !self.looking_up
+            && self.letters.is_empty()
+            && !self.reading_letter
             && self.memory_only == 0
             && self.inbox.expiring.is_none_or(|(from, _)| from <= self.sweep_from())
             && self.sweep.is_none()
@@ -255,7 +266,9 @@ impl User {
     /// What a drain waits for: every send is answered, and every cursor of a user who has left is written. One
     /// who is still there will be written when leaving.
     pub fn is_drained(&self) -> bool {
-        let answered = self.inbox.pending.iter().all(|entry| entry.waiters.is_empty()) && self.looked_up.is_empty();
+        let answered = self.looked_up.is_empty()
+            && self.letters.is_empty()
+            && !self.inbox.pending.iter().any(Entry::is_waited_for);
         let here = self.inbox.devices.iter().any(|device| device.session.is_some() || device.waiting.is_some());
         answered && (here || self.is_written())
     }
@@ -270,6 +283,7 @@ impl User {
     /// Before a drain ends every append is due and every cursor is written.
     pub fn drain(&mut self, core: &mut Core) {
         self.refuse_looked_up(core);
+        self.refuse_letters(|_| true, (Code::ShuttingDown, "the router is shutting down", None), core);
         self.inbox.submit(&self.name, self.inbox.last, core);
         if core.storage == StoreState::Poisoned {
             self.record_dirty = false;

@@ -144,7 +144,7 @@ impl Committer {
     }
 
     fn take(&mut self, write: Write, draft: &mut Draft, poisoned: bool) -> Written {
-        if let What::Append { message, .. } = &write.what {
+        if let What::Append { message, .. } | What::Requeue { message, .. } = &write.what {
             self.highest = self.highest.max(message.seq);
         }
         if poisoned {
@@ -336,7 +336,9 @@ fn raised(ceiling: Seq, now: Now) -> Seq {
 /// The report of a write that came after the store was poisoned: certainly not on disk.
 fn untried(write: Write) -> Written {
     match write.what {
-        What::Append { message, .. } => Written::Append { user: write.user, seq: message.seq, stored: false },
+        What::Append { message, .. } | What::Requeue { message, .. } => {
+            Written::Append { user: write.user, seq: message.seq, stored: false }
+        }
         What::Change { token, .. } => Written::Change { user: write.user, token },
     }
 }

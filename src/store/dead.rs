@@ -1,4 +1,5 @@
-//! The dead-letter list: numbered as buried, bounded in bytes and age, trimmed at its old end.
+//! The dead-letter list: numbered as buried, bounded in bytes and age, trimmed at its old end. From its midst a letter
+//! goes only back to the inbox that it came from.
 //!
 //! Trimming starts at the oldest letter that is left, so it costs what it drops and never a scan of
 //! the list. It must never drop without saying how many.
@@ -51,30 +52,52 @@ pub fn bury(letter: &DeadLetter, books: &mut DeadBooks, batch: &mut Batch) {
     let record = |bytes: &mut Vec<u8>| {
         let before = bytes.len();
         record::put_dead(letter, bytes);
-        books.bytes += KEY_BYTES + (bytes.len() - before) as u64;
+        books.bytes += bytes_of(bytes.get(before..).unwrap_or_default());
     };
     batch.put(Keyspace::Dead, &keys::dead(books.next), record);
     books.next += 1;
 }
 
+/// What a letter takes in the list whose record is so long.
+pub fn bytes_of(record: &[u8]) -> u64 {
+    KEY_BYTES + record.len() as u64
+}
+
+/// Takes a letter out that goes back to an inbox. One that was dropped meanwhile is gone already, and is not taken
+/// off the books a second time.
+pub fn exhume(number: u64, bytes: u64, books: &mut DeadBooks, batch: &mut Batch) {
+    if number < books.head {
+        return;
+    }
+    batch.remove(Keyspace::Dead, &keys::dead(number));
+    books.bytes = books.bytes.saturating_sub(bytes);
+    if number == books.head {
+        books.head = number.saturating_add(1);
+    }
+}
+
 /// Drops the oldest letters that are synced until the list is within its bounds; returns how many.
 /// What is buried in the same batch stays until the next time, so the bound may be passed by a batch.
 ///
-/// A letter that cannot be read is as old as the next one that can: it goes with that one, or stays.
+/// A letter that cannot be read is as old as the next one that can: it goes with that one, or stays. Those in `gone`
+/// leave in the same batch for an inbox, so they are neither dropped nor counted.
 pub fn trim(
     engine: &dyn Engine,
     bounds: Bounds,
+    gone: &[u64],
     books: &mut DeadBooks,
     batch: &mut Batch,
 ) -> Result<usize, StoreError> {
     let mut dropped = 0;
     let mut unsure = Vec::new();
     engine.scan(Keyspace::Dead, &keys::dead_from(books.head), Order::Ascending, &mut |key, value| {
-        let Some(number) = keys::split_dead(key) else { return ControlFlow::Continue(()) };
+        let Some(number) = keys::split_dead(key).filter(|number| !gone.contains(number)) else {
+            return ControlFlow::Continue(());
+        };
         if dropped + unsure.len() == DROP_MAX {
             return ControlFlow::Break(());
         }
-        unsure.push((number, KEY_BYTES + value.len() as u64));
+        unsure.push((number, bytes_of(value)));
         match bounds.is_too_old(value) {
             Some(false) if books.bytes <= bounds.bytes => return ControlFlow::Break(()),
             None if books.bytes <= bounds.bytes => return ControlFlow::Continue(()),
@@ -125,7 +148,7 @@ mod tests {
 
     fn dropped(buried: &[Option<u64>], bounds: Bounds) -> usize {
         let (engine, mut books) = list(buried);
-        trim(&*engine, bounds, &mut books, &mut Batch::default()).unwrap()
+        trim(&*engine, bounds, &[], &mut books, &mut Batch::default()).unwrap()
     }
 
     #[test]
@@ -149,5 +172,28 @@ mod tests {
         }
         let (_, books) = list(&[Some(1); 5]);
         assert_eq!(dropped(&[Some(1); 5], Bounds::of_bytes(books.bytes / 2)), 3);
+    }
+
+    #[test]
+    fn a_letter_that_goes_back_is_taken_off_the_books_once() {
+        let (engine, before) = list(&[Some(1); 4]);
+        let each = before.bytes / 4;
+        let (mut books, mut batch) = (before, Batch::default());
+        exhume(2, each, &mut books, &mut batch);
+        assert_eq!(books, DeadBooks { bytes: 3 * each, ..before });
+        // The batch is not synced, so the disk still shows it.
+        assert_eq!(trim(&*engine, Bounds::NOTHING, &[2], &mut books, &mut batch).unwrap(), 3);
+        assert_eq!((books.bytes, books.head), (0, 4));
+        exhume(1, each, &mut books, &mut batch);
+        assert_eq!((books.bytes, books.head), (0, 4), "it was dropped before");
+    }
+
+    #[test]
+    fn the_list_begins_behind_a_first_letter_that_went_back() {
+        let (engine, mut books) = list(&[Some(1); 2]);
+        let each = books.bytes / 2;
+        exhume(0, each, &mut books, &mut Batch::default());
+        assert_eq!((books.head, books.bytes), (1, each));
+        assert_eq!(trim(&*engine, Bounds::of_bytes(0), &[0], &mut books, &mut Batch::default()).unwrap(), 1);
     }
 }

@@ -23,12 +23,14 @@ pub struct Draft {
     /// The earliest due entry that was put.
     pub due_from: Option<u64>,
     pub dropped_letters: usize,
+    /// Letters that went back to an inbox: the disk still shows them.
+    requeued: Vec<u64>,
 }
 
 impl Draft {
     pub fn new(books: Books) -> Self {
         let batch = Batch::default();
-        Self { batch, books, dedupe: Vec::new(), epoch: None, due_from: None, dropped_letters: 0 }
+        Self { batch, books, dedupe: Vec::new(), epoch: None, due_from: None, dropped_letters: 0, requeued: Vec::new() }
     }
 
     /// Adds one write and says what the report will say of it.
@@ -38,9 +40,16 @@ impl Draft {
             What::Append { message, tally, digest, ticket } => {
                 let stored = !ticket.is_cancelled();
                 if stored {
-                    self.append(&user, &message, tally, digest, due);
+                    self.append(&user, &message, tally, due);
+                    self.know(&user, &message, digest);
                 }
                 Written::Append { user, seq: message.seq, stored }
+            }
+            What::Requeue { message, tally, letter, letter_bytes } => {
+                self.append(&user, &message, tally, due);
+                dead::exhume(letter, letter_bytes, &mut self.books.dead, &mut self.batch);
+                self.requeued.push(letter);
+                Written::Append { user, seq: message.seq, stored: true }
             }
             What::Change { token, ops } => {
                 for op in ops {
@@ -74,21 +83,24 @@ impl Draft {
     }
 
     pub fn trim_dead(&mut self, engine: &dyn Engine, bounds: Bounds) -> Result<usize, StoreError> {
-        let dropped = dead::trim(engine, bounds, &mut self.books.dead, &mut self.batch)?;
+        let dropped = dead::trim(engine, bounds, &self.requeued, &mut self.books.dead, &mut self.batch)?;
         self.dropped_letters += dropped;
         Ok(dropped)
     }
 
-    fn append(&mut self, user: &UserId, message: &Message, tally: Tally, digest: u64, due: &mut DueMemory) {
+    fn append(&mut self, user: &UserId, message: &Message, tally: Tally, due: &mut DueMemory) {
         let record = |bytes: &mut Vec<u8>| record::put_message(message, tally, bytes);
         self.batch.put(Keyspace::Inbox, &keys::inbox(user, message.seq), record);
         self.books.totals = self.books.totals.plus(message.weight());
-        let key = DedupeKey { recipient: user.clone(), from: message.from.clone(), id: message.id.clone() };
-        self.dedupe.push((keys::dedupe(self.books.hash_key, &key), DedupeRecord { seq: message.seq, digest }));
         let minute = keys::minute_after(message.expires_ms);
         if due.remember(user, minute) {
             self.put_due(user, minute);
         }
+    }
+
+    fn know(&mut self, user: &UserId, message: &Message, digest: u64) {
+        let key = DedupeKey { recipient: user.clone(), from: message.from.clone(), id: message.id.clone() };
+        self.dedupe.push((keys::dedupe(self.books.hash_key, &key), DedupeRecord { seq: message.seq, digest }));
     }
 
     fn apply(&mut self, user: &UserId, op: Op, due: &mut DueMemory) {

@@ -121,6 +121,20 @@ pub struct DeadLetter {
     pub buried_ms: u64,
 }
 
+/// What the dead-letter list holds under one number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundLetter {
+    Absent,
+    /// It is there, and no message in it can be read.
+    Unreadable,
+    /// `bytes` is what it takes in the list.
+    Whole {
+        user: UserId,
+        message: Arc<Message>,
+        bytes: u64,
+    },
+}
+
 const WANTED: u8 = 0;
 const CANCELLED: u8 = 1;
 
@@ -150,6 +164,10 @@ pub struct Write {
 pub enum What {
     /// A message at the end of the inbox, with its dedupe entry (digest of the body) in the same batch.
     Append { message: Arc<Message>, tally: Tally, digest: u64, ticket: Ticket },
+    /// A message that was a dead letter, at the end of the inbox; the letter leaves the list in the same batch, if its
+    /// bounds have not taken it by then. Dedupe is told nothing of it, it cannot be called back, and it is reported as
+    /// an append.
+    Requeue { message: Arc<Message>, tally: Tally, letter: u64, letter_bytes: u64 },
     /// Anything else; all of it or nothing, reported with `token`.
     Change { token: u64, ops: Vec<Op> },
 }

@@ -125,7 +125,7 @@ impl Waiting {
 
 fn cost(write: &Write) -> u64 {
     match &write.what {
-        What::Append { message, .. } => 2 * CHANGE_BYTES + message.weight(),
+        What::Append { message, .. } | What::Requeue { message, .. } => 2 * CHANGE_BYTES + message.weight(),
         What::Change { ops, .. } => ops.iter().map(op_cost).sum(),
     }
 }

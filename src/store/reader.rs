@@ -7,10 +7,10 @@ use std::time::Instant;
 use super::engine::{Engine, KeyRange, Keyspace, Order};
 use super::shared::Shared;
 use super::{
-    DeadLetter, DedupeKey, DedupeRecord, DeviceRecord, LoadedDevice, LoadedUser, Page, QueueSummary, StoreError,
-    Stored, UserRecord,
+    DeadLetter, DedupeKey, DedupeRecord, DeviceRecord, FoundLetter, LoadedDevice, LoadedUser, Page, QueueSummary,
+    StoreError, Stored, UserRecord,
 };
-use super::{keys, record};
+use super::{dead, keys, record};
 use crate::ids::{DeviceId, Seq, UserId};
 use crate::message::Tally;
 
@@ -193,6 +193,18 @@ impl Reader {
             if letters.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         Ok(letters)
+    }
+
+    /// One dead letter by the number that [`Reader::dead_letters`] gave for it.
+    pub fn dead_letter(&self, number: u64) -> Result<FoundLetter, StoreError> {
+        let Some(value) = self.engine().get(Keyspace::Dead, &keys::dead(number))? else {
+            return Ok(FoundLetter::Absent);
+        };
+        let letter = record::decode_dead(&value).inspect_err(|error| self.report_damage(Keyspace::Dead, error)).ok();
+        let whole = letter.and_then(|DeadLetter { user, message, .. }| {
+            Some(FoundLetter::Whole { user, message: message?, bytes: dead::bytes_of(&value) })
+        });
+        Ok(whole.unwrap_or(FoundLetter::Unreadable))
     }
 
     /// Messages and bytes in all inboxes.

@@ -4,5 +4,6 @@
 mod bounds;
 mod operators;
 mod presence;
+mod requeues;
 mod sends;
 mod sweeps;
