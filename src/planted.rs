@@ -29,10 +29,12 @@ pub enum Bug {
     StalePage,
     /// A page is pushed as it was read, whatever was purged from it since.
     PurgeRace,
+    /// A dead letter is looked for while another one is on its way back to disk.
+    LetterTwice,
 }
 
 impl Bug {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NoSync,
         Self::AckBeforeSync,
         Self::TrimOnPush,
@@ -44,6 +46,7 @@ impl Bug {
         Self::EvictUnreported,
         Self::StalePage,
         Self::PurgeRace,
+        Self::LetterTwice,
     ];
 
     /// As `DOORSTEP_PLANT` names it.
@@ -60,6 +63,7 @@ impl Bug {
             Self::EvictUnreported => "evict-unreported",
             Self::StalePage => "stale-page",
             Self::PurgeRace => "purge-race",
+            Self::LetterTwice => "letter-twice",
         }
     }
 }

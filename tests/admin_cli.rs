@@ -96,6 +96,7 @@ fn every_command_asks_for_the_right_thing() {
         (&["kick", session], &format!("DELETE /v1/sessions/{session}")),
         (&["forget", "bob", "old phone"], "DELETE /v1/users/bob/devices/old%20phone"),
         (&["dead-letters"], "GET /v1/dead-letters?limit=100"),
+        (&["dead-letters", "requeue", "17"], "POST /v1/dead-letters/17/requeue"),
         (&["dead-letters", "clear"], "DELETE /v1/dead-letters"),
         (&["send", "--from", "a", "--to", "b", "hi"], "POST /v1/messages"),
         (&["drain"], "POST /v1/drain"),

@@ -1,8 +1,10 @@
 //! Goal: both engines, and the store on either, keep what `store/mod.rs` promises.
 //! Method: each test runs twice, on disk in a temporary directory and in memory; stores are closed
 //! and opened again, and everything is looked at through the public reader.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "store_contract/letters.rs"]
+mod letters;
 mod store_support;
 
 use std::time::{Duration, Instant};
@@ -12,10 +14,8 @@ use doorstep::ids::{MessageId, Seq};
 use doorstep::message::Tally;
 use doorstep::store::engine::{Change, KeyRange, Keyspace, Order};
 use doorstep::store::reader::QueueSort;
-use doorstep::store::{
-    DeadLetter, DeadReason, DedupeKey, DeviceRecord, Op, StoreError, StoreState, Ticket, UserRecord, What, Write,
-    Written,
-};
+use doorstep::store::{DedupeKey, DeviceRecord, Op, StoreError, StoreState, Ticket, UserRecord, What, Write, Written};
+use letters::*;
 use store_support::*;
 
 macro_rules! on_both_engines {
@@ -44,6 +44,10 @@ on_both_engines! {
     due_entries_come_in_time_order_and_go_when_done
     totals_survive_a_restart_and_never_go_below_zero
     dead_letters_are_bounded_and_cleared
+    a_letter_goes_back_in_the_commit_that_stores_it
+    a_letter_that_goes_back_is_not_dropped_beside
+    what_is_no_letter_or_cannot_be_read_is_said
+    letters_that_went_back_leave_their_numbers_unused
     a_clean_stop_sets_the_floor_above_every_seq
     an_unclean_stop_sets_the_floor_to_the_ceiling
     what_an_unclean_stop_knew_outlives_clean_ones
@@ -335,42 +339,6 @@ fn totals_survive_a_restart_and_never_go_below_zero(home: Home) {
     let ops = (2..=9).map(|seq| Op::Remove { seq: Seq(seq), bytes: weight }).collect();
     store.change("bob", ops);
     assert_eq!(store.reader.totals(), (0, 0));
-}
-
-fn letter(seq: u64, body_bytes: usize) -> DeadLetter {
-    DeadLetter {
-        reason: DeadReason::Expired,
-        user: user("bob"),
-        device: None,
-        seq: Seq(seq),
-        message: Some(message(seq, body_bytes)),
-        buried_ms: wall_us() / 1000,
-    }
-}
-
-fn dead_letters_are_bounded_and_cleared(mut home: Home) {
-    home.store.dead_letters_bytes = 10_000;
-    let store = home.start();
-    for seq in 1..=100 {
-        store.change("bob", vec![Op::Bury { letter: letter(seq, 900) }]);
-    }
-    let letters = store.reader.dead_letters(None, 1_000).unwrap();
-    let seqs: Vec<u64> = letters.iter().map(|(_, letter)| letter.seq.0).collect();
-    assert!((8..=11).contains(&seqs.len()), "{seqs:?}");
-    assert_eq!(seqs, (101 - seqs.len() as u64..=100).collect::<Vec<_>>(), "the oldest fall out");
-    assert_eq!(store.metrics.dead_letters_dropped.get(), 100 - seqs.len() as u64);
-    let after = store.reader.dead_letters(Some(letters[1].0), 2).unwrap();
-    assert_eq!(after.iter().map(|(_, letter)| letter.seq.0).collect::<Vec<_>>(), seqs[2..4]);
-    assert_eq!(letters[0].1.message, Some(message(seqs[0], 900)));
-    drop(store);
-
-    let store = home.start();
-    assert_eq!(store.writer.clear_dead_letters().unwrap(), seqs.len() as u64);
-    assert_eq!(store.writer.clear_dead_letters().unwrap(), 0);
-    assert_eq!(store.reader.dead_letters(None, 9).unwrap(), []);
-    store.change("bob", vec![Op::Bury { letter: letter(101, 1) }]);
-    let last = store.reader.dead_letters(letters.last().map(|(number, _)| *number), 9).unwrap();
-    assert_eq!(last.len(), 1, "a key is not used twice, so paging goes on over a clearing");
 }
 
 fn a_clean_stop_sets_the_floor_above_every_seq(home: Home) {

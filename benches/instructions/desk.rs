@@ -42,7 +42,7 @@ pub fn store(count: u64) {
     desk.attach_all();
     for n in 0..USERS {
         let user = desk.user(n);
-        desk.apply(Command::Detach { user, device: device(), session: SessionId(u128::from(n)), clean: true });
+        desk.apply(Command::Detach { user, device: device(), session: SessionId(u128::from(n)), clean: true, code: None });
     }
     for n in 0..count {
         desk.send(n);
@@ -142,7 +142,7 @@ impl Desk {
                     Effect::Answer(..) => self.answered += 1,
                     Effect::LookUp(key) => next = Some(Command::Report(Report::Dedupe { key, result: Ok(None) })),
                     Effect::Write(write) => written.push(match write.what {
-                        What::Append { message, .. } => {
+                        What::Append { message, .. } | What::Requeue { message, .. } => {
                             Written::Append { user: write.user, seq: message.seq, stored: true }
                         }
                         What::Change { token, .. } => Written::Change { user: write.user, token },

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::ids::UserId;
 use crate::metrics::Metrics;
 use crate::routing::command::{Command, NotDone, Query, UserView};
+use crate::routing::events::Events;
 use crate::routing::outstanding::Outstanding;
 use crate::routing::presence_view::PresenceView;
 use crate::routing::router::Router;
@@ -39,6 +40,7 @@ const SCANS_MAX: usize = 2;
 pub struct AdminDesk {
     pub router: Router,
     pub view: PresenceView,
+    pub events: Events,
     pub outstanding: Outstanding,
     pub reader: Reader,
     pub metrics: Arc<Metrics>,

@@ -27,7 +27,7 @@ use crate::shutdown::Phase;
 /// How long the request's body may take to arrive.
 const BODY_WAIT: Duration = Duration::from_secs(10);
 /// How much longer than the owner we wait for its answer: it is the one to say `unknown_outcome`.
-const ANSWER_MARGIN: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
 /// The request. Unknown fields are errors: a misspelt `ttl_ms` would otherwise mean "keep it for weeks".
 #[derive(Debug, Deserialize)]
@@ -69,7 +69,7 @@ impl Clerk {
     }
 
     /// What needs no owner to be refused, as at the front door.
-    fn refuse_early(&self, sender: &UserId) -> Result<(), Problem> {
+    pub(super) fn refuse_early(&self, sender: &UserId) -> Result<(), Problem> {
         if self.shutdown.phase() >= Phase::Draining {
             return Err(Problem::refused(Code::ShuttingDown, "the daemon is draining", None));
         }
@@ -79,11 +79,16 @@ impl Clerk {
         Ok(())
     }
 
+    /// How long a message may wait at most.
+    pub(super) fn ttl_max_ms(&self) -> u64 {
+        u64::try_from(self.desk.config.queue.ttl.as_millis()).unwrap_or(u64::MAX)
+    }
+
     async fn deliver(&self, letter: Letter, id: MessageId) -> Result<Outcome, Problem> {
         let queue = &self.desk.config.queue;
         let (slot, outcome) = slot();
         let now = self.desk.clock.now();
-        let ttl_max_ms = u64::try_from(queue.ttl.as_millis()).unwrap_or(u64::MAX);
+        let ttl_max_ms = self.ttl_max_ms();
         let to = letter.to.clone();
         let send = Command::Send(Send {
             from: letter.from,

@@ -15,6 +15,7 @@
 mod dead_letters;
 mod desk;
 mod door;
+mod events;
 mod messages;
 mod problem;
 mod queues;

@@ -9,7 +9,7 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use crate::codes::Code;
-use crate::routing::command::NotDone;
+use crate::routing::command::{NotDone, NotRequeued};
 use crate::routing::router::Gone;
 use crate::store::StoreError;
 
@@ -52,6 +52,16 @@ impl Problem {
 
     pub(super) fn busy(detail: impl Into<String>) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail);
+        Self { retry_after_ms: Some(RETRY_MS), ..problem }
+    }
+
+    pub(super) fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    pub(super) fn too_many_listeners(max: usize) -> Self {
+        let detail = format!("{max} listen already, and there is room for no more");
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_listeners", detail);
         Self { retry_after_ms: Some(RETRY_MS), ..problem }
     }
 
@@ -119,6 +129,16 @@ impl From<NotDone> for Problem {
             NotDone::NotFound => Self::not_found(why.to_string()),
             NotDone::Storage => Self::refused(Code::StorageUnavailable, why.to_string(), None),
             NotDone::Busy => Self::busy(why.to_string()),
+        }
+    }
+}
+
+impl From<NotRequeued> for Problem {
+    fn from(why: NotRequeued) -> Self {
+        match why {
+            NotRequeued::NotFound => Self::not_found("there is no such dead letter"),
+            NotRequeued::Unreadable => Self::conflict("corrupt", "there is no message in it that could be read"),
+            NotRequeued::Refused { code, reason, retry_after_ms } => Self::refused(code, reason, retry_after_ms),
         }
     }
 }

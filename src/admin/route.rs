@@ -35,6 +35,8 @@ pub(super) enum Call {
     Kick(SessionId),
     DeadLetters { after: Option<u64>, limit: usize, bodies: bool },
     ClearDeadLetters,
+    Requeue(u64),
+    Events,
     Send,
     Drain,
     ResumeExpiry,
@@ -85,6 +87,8 @@ fn call(method: &Method, segments: &[&str], query: &mut Query<'_>) -> Result<Cal
             bodies: query.flag("bodies")?,
         },
         ("DELETE", ["v1", "dead-letters"]) => Call::ClearDeadLetters,
+        ("POST", ["v1", "dead-letters", key, "requeue"]) => Call::Requeue(number("the key", key, u64::MAX)?),
+        ("GET", ["v1", "events"]) => Call::Events,
         ("POST", ["v1", "messages"]) => Call::Send,
         ("POST", ["v1", "drain"]) => Call::Drain,
         ("POST", ["v1", "expiry", "resume"]) => Call::ResumeExpiry,
@@ -97,14 +101,16 @@ fn call(method: &Method, segments: &[&str], query: &mut Query<'_>) -> Result<Cal
 fn miss(segments: &[&str]) -> Problem {
     match segments {
         ["metrics"]
-        | ["v1", "health" | "stats" | "config" | "presence" | "users" | "queues" | "sessions"]
+        | ["v1", "health" | "stats" | "events" | "config" | "presence" | "users" | "queues" | "sessions"]
         | ["v1", "users", _]
         | ["v1", "queues", _, "messages"] => Problem::method_not_allowed("GET"),
         ["v1", "dead-letters"] | ["v1", "queues", _] => Problem::method_not_allowed("GET, DELETE"),
         ["v1", "sessions", _] | ["v1", "users", _, "devices", _] | ["v1", "queues", _, "messages", _] => {
             Problem::method_not_allowed("DELETE")
         }
-        ["v1", "messages" | "drain"] | ["v1", "expiry", "resume"] => Problem::method_not_allowed("POST"),
+        ["v1", "messages" | "drain"] | ["v1", "expiry", "resume"] | ["v1", "dead-letters", _, "requeue"] => {
+            Problem::method_not_allowed("POST")
+        }
         _ => Problem::not_found("there is no such resource"),
     }
 }
@@ -292,6 +298,15 @@ mod tests {
     }
 
     #[test]
+    fn a_letter_is_put_back_by_its_key() {
+        let put_back = |key: &str| ask(Method::POST, &format!("/v1/dead-letters/{key}/requeue"));
+        assert_eq!(put_back("17").unwrap(), Call::Requeue(17));
+        for bad in ["", "+1", "-1", "seventeen", "18446744073709551616"] {
+            assert_eq!(put_back(bad).unwrap_err().status, 400, "{bad:?}");
+        }
+    }
+
+    #[test]
     fn presence_takes_names_with_commas_in_them() {
         let call = get("/v1/presence?users=a%2Cb,c").unwrap();
         assert_eq!(call, Call::Presence(vec![user("a,b"), user("c")]));
@@ -307,6 +322,7 @@ mod tests {
             ("/v1/health", "GET"),
             ("/v1/stats", "GET"),
             ("/v1/config", "GET"),
+            ("/v1/events", "GET"),
             ("/v1/users", "GET"),
             ("/v1/users/bob", "GET"),
             ("/v1/users/bob/devices/phone", "DELETE"),
@@ -318,6 +334,7 @@ mod tests {
             ("/v1/sessions", "GET"),
             (&format!("/v1/sessions/{session}"), "DELETE"),
             ("/v1/dead-letters", "GET, DELETE"),
+            ("/v1/dead-letters/7/requeue", "POST"),
             ("/v1/messages", "POST"),
             ("/v1/drain", "POST"),
             ("/v1/expiry/resume", "POST"),
@@ -359,6 +376,6 @@ mod tests {
             shown.insert((std::mem::discriminant(&call), matches!(call, Call::Purge { only: Some(_), .. })));
         }
         let headings = page.lines().filter(|line| line.starts_with("### `")).count();
-        assert_eq!((shown.len(), headings), (20, 20));
+        assert_eq!((shown.len(), headings), (22, 22));
     }
 }

@@ -17,20 +17,25 @@
 //! | `DELETE /v1/queues/{user}/messages/{seq}` | purges one message |
 //! | `GET /v1/sessions?limit=&after=` | sessions of all shards by id |
 //! | `DELETE /v1/sessions/{id}` | removes a session (4410) |
+//! | `GET /v1/events` | what happens, as it happens: server-sent events |
 //! | `GET /v1/dead-letters?limit=&after=&bodies=` | what was not delivered, oldest first |
+//! | `POST /v1/dead-letters/{key}/requeue` | puts one back into its inbox, and waits until it is stored there |
 //! | `DELETE /v1/dead-letters` | clears the list |
 //! | `POST /v1/messages` | sends, and waits until the message is safe |
 //! | `POST /v1/drain` | begins an orderly stop |
 //! | `POST /v1/expiry/resume` | lets expiry go on after a clock step |
 //!
-//! It must never let a peer hold a connection, a buffer or a turn for longer than the bounds below.
+//! It must never let a peer hold a connection, a buffer or a turn for longer than the bounds below. A stream of events
+//! holds its connection until either side ends; there are few of them, and none of them delays the end.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -40,6 +45,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::desk::{AdminDesk, Clerk};
 use super::problem::Problem;
@@ -54,6 +60,9 @@ const HEADERS_MAX: usize = 64;
 const HEAD_WAIT: Duration = Duration::from_secs(10);
 /// From accept to the last byte of the response. More than any call may take.
 const CONNECTION_WAIT: Duration = Duration::from_secs(100);
+/// How long whoever reads a stream of events has to take its end.
+const STREAM_END_WAIT: Duration = Duration::from_millis(200);
+const _: () = assert!(STREAM_END_WAIT.as_millis() < LAST_CALLS_WAIT.as_millis());
 /// How long calls that are under way at the end have to finish.
 const LAST_CALLS_WAIT: Duration = Duration::from_secs(2);
 /// After a failed accept (out of descriptors), so that it is not tried in a tight loop.
@@ -61,7 +70,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-pub(super) type Answer = Result<Response<Full<Bytes>>, Problem>;
+/// A document, or a stream of events.
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Answer = Result<Response<Body>, Problem>;
 
 /// Serves until `Phase::Closing`.
 pub(super) async fn run(listener: &UnixListener, desk: AdminDesk, shutdown: Listener) {
@@ -101,9 +112,11 @@ async fn accept(listener: &UnixListener, clerk: &Arc<Clerk>, places: &Arc<Semaph
 /// One call per connection: opening one costs nothing on a Unix socket, and so an idle client
 /// cannot keep a place.
 async fn serve(stream: UnixStream, clerk: Arc<Clerk>) {
+    let (is_stream, end) = (Arc::new(AtomicBool::new(false)), clerk.shutdown.clone());
+    let turns_stream = Arc::clone(&is_stream);
     let service = service_fn(move |request| {
-        let clerk = Arc::clone(&clerk);
-        async move { Ok::<_, Infallible>(respond(&clerk, request).await) }
+        let (clerk, turns_stream) = (Arc::clone(&clerk), Arc::clone(&turns_stream));
+        async move { Ok::<_, Infallible>(respond(&clerk, request, &turns_stream).await) }
     });
     let connection = http1::Builder::new()
         .keep_alive(false)
@@ -112,29 +125,49 @@ async fn serve(stream: UnixStream, clerk: Arc<Clerk>) {
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(stream), service);
-    match tokio::time::timeout(CONNECTION_WAIT, connection).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "admin connection broke off"),
-        Err(_) => tracing::debug!("admin connection took too long"),
+    tokio::select! {
+        ended = connection => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "admin connection broke off");
+            }
+        }
+        () = has_its_time(&is_stream, end) => tracing::debug!("admin connection took too long"),
     }
 }
 
-async fn respond(clerk: &Clerk, request: Request<Incoming>) -> Response<Full<Bytes>> {
+/// Returns when a connection has lasted long enough.
+async fn has_its_time(is_stream: &AtomicBool, mut end: Listener) {
+    let deadline = Instant::now() + CONNECTION_WAIT;
+    tokio::select! {
+        () = tokio::time::sleep_until(deadline) => {}
+        () = end.reached(Phase::Closing) => {}
+    }
+    if !is_stream.load(Ordering::Relaxed) {
+        return tokio::time::sleep_until(deadline).await;
+    }
+    // The stream ends by itself then. Who does not read it does not see the end either, and is not waited for.
+    end.reached(Phase::Closing).await;
+    tokio::time::sleep(STREAM_END_WAIT).await;
+}
+
+async fn respond(clerk: &Arc<Clerk>, request: Request<Incoming>, is_stream: &AtomicBool) -> Response<Body> {
     let uri = request.uri();
     let call = route::parse(request.method(), uri.path(), uri.query());
+    let listens = matches!(call, Ok(Call::Events));
     let answer = match call {
         Ok(call) => answer(clerk, call, request.into_body()).await,
         Err(problem) => Err(problem),
     };
+    is_stream.store(listens && answer.is_ok(), Ordering::Relaxed);
     answer
         .inspect_err(|problem| {
             let (status, detail) = (problem.status.as_u16(), &problem.detail);
             tracing::debug!(status, detail, "admin call refused");
         })
-        .unwrap_or_else(Problem::into_response)
+        .unwrap_or_else(|problem| problem.into_response().map(BodyExt::boxed_unsync))
 }
 
-async fn answer(clerk: &Clerk, call: Call, body: Incoming) -> Answer {
+async fn answer(clerk: &Arc<Clerk>, call: Call, body: Incoming) -> Answer {
     match call {
         Call::Health => clerk.health().await,
         Call::Stats => clerk.stats().await,
@@ -152,6 +185,8 @@ async fn answer(clerk: &Clerk, call: Call, body: Incoming) -> Answer {
         Call::Kick(session) => clerk.kick(session).await,
         Call::DeadLetters { after, limit, bodies } => clerk.dead_letters(after, limit, bodies).await,
         Call::ClearDeadLetters => clerk.clear_dead_letters().await,
+        Call::Requeue(letter) => clerk.requeue(letter).await,
+        Call::Events => clerk.events(),
         Call::Send => clerk.send(body).await,
         Call::Drain => clerk.drain(),
         Call::ResumeExpiry => clerk.resume_expiry().await,
@@ -165,14 +200,14 @@ pub(super) fn json(document: &impl Serialize) -> Answer {
 
 pub(super) fn json_with(status: StatusCode, document: &impl Serialize) -> Answer {
     let body = serde_json::to_vec(document).map_err(|error| Problem::internal(error.to_string()))?;
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
 
 fn text(content_type: &'static str, body: String) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(response)
 }

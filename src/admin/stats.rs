@@ -39,7 +39,7 @@ struct Health {
 
 /// `GET /v1/stats`.
 #[derive(Debug, Serialize)]
-struct Stats {
+pub(super) struct Stats {
     version: &'static str,
     started_ms: u64,
     uptime_ms: u64,
@@ -86,12 +86,16 @@ impl Clerk {
     }
 
     pub(super) async fn stats(&self) -> Answer {
+        json(&self.figures().await?)
+    }
+
+    pub(super) async fn figures(&self) -> Result<Stats, Problem> {
         let mut shards = self.query_all(|reply| Query::Stats { reply }).await?;
         shards.sort_unstable_by_key(|shard| shard.shard);
         let reader = self.desk.reader.clone();
         let (messages, bytes) = self.blocking(move || reader.totals()).await?;
         let samples = Samples::read(&self.desk.metrics).map_err(|error| Problem::internal(error.to_string()))?;
-        json(&self.gather(shards, Totals { messages, bytes }, samples))
+        Ok(self.gather(shards, Totals { messages, bytes }, samples))
     }
 
     fn gather(&self, shards: Vec<ShardStats>, queues: Totals, samples: Samples) -> Stats {

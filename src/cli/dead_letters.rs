@@ -20,8 +20,16 @@ pub(super) struct DeadLettersArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Put one back at the end of its recipient's inbox, and wait until it is stored there
+    Requeue(RequeueArgs),
     /// Empty the list
     Clear,
+}
+
+#[derive(Debug, Args)]
+struct RequeueArgs {
+    /// The letter's key, as the list shows it
+    key: u64,
 }
 
 #[derive(Debug, Args)]
@@ -36,6 +44,7 @@ struct ShowArgs {
 pub(super) async fn run(global: &Global, args: DeadLettersArgs) -> Result<(), CliError> {
     match args.action {
         None => show(global, args.show).await,
+        Some(Action::Requeue(args)) => requeue(global, args.key).await,
         Some(Action::Clear) => clear(global).await,
     }
 }
@@ -49,6 +58,15 @@ async fn show(global: &Global, args: ShowArgs) -> Result<(), CliError> {
     output::show_as(global, &page, |page| {
         let nothing = args.page.nothing("there are no dead letters");
         format!("{}{}", table_of(page, args.bodies, now_ms()).render(nothing), table::go_on(page.next.as_deref()))
+    })
+}
+
+async fn requeue(global: &Global, key: u64) -> Result<(), CliError> {
+    let path = target(&["dead-letters", &key.to_string(), "requeue"], &[]);
+    let done = global.admin()?.post(&path, None).await?;
+    output::show(global, &done, |done| {
+        let (user, seq) = (table::cell(done.get("user")), table::cell(done.get("seq")));
+        format!("put back into the inbox of {user} (seq {seq})\n")
     })
 }
 
@@ -68,6 +86,7 @@ struct LettersPage {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Letter {
+    key: Option<String>,
     reason: Option<String>,
     user: Option<String>,
     device: Option<String>,
@@ -78,12 +97,13 @@ struct Letter {
 }
 
 fn table_of(page: &LettersPage, bodies: bool, now_ms: u64) -> Table {
-    let mut columns = vec!["reason", "user", "device", ">seq", "from", "id", ">buried"];
+    let mut columns = vec![">key", "reason", "user", "device", ">seq", "from", "id", ">buried"];
     columns.extend(bodies.then_some("body"));
     let mut table = Table::new(&columns);
     for letter in &page.dead_letters {
         let message = letter.message.as_ref();
         let mut row = vec![
+            text(letter.key.as_deref()),
             text(letter.reason.as_deref()),
             text(letter.user.as_deref()),
             text(letter.device.as_deref()),
@@ -106,10 +126,11 @@ mod tests {
 
     #[test]
     fn a_letter_that_could_not_be_read_is_still_shown() {
-        let letter = json!({ "reason": "corrupt", "user": "bob", "seq": 9, "buried_ms": 1000, "message": null });
+        let letter =
+            json!({ "key": "3", "reason": "corrupt", "user": "bob", "seq": 9, "buried_ms": 1000, "message": null });
         let page = json!({ "dead_letters": [letter] }).to_string();
         let text = table_of(&serde_json::from_str(&page).unwrap(), true, 2000).render("none");
         let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
-        assert_eq!(row, ["corrupt", "bob", "-", "9", "-", "-", "1", "s", "-"]);
+        assert_eq!(row, ["3", "corrupt", "bob", "-", "9", "-", "-", "1", "s", "-"]);
     }
 }

@@ -156,7 +156,7 @@ enum Command {
     Kick(sessions::KickArgs),
     /// Unregister a device; what only it still lacked goes to the dead letters
     Forget(users::ForgetArgs),
-    /// Show messages that were not delivered, and why; or clear the list
+    /// Show messages that were not delivered, and why; put one back, or clear the list
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Send a message and wait until it is safe
     Send(send::SendArgs),

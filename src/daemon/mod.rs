@@ -19,6 +19,7 @@ use crate::config::{self, Config};
 use crate::gateway::{Desk, Gateway, GatewayError};
 use crate::metrics::Metrics;
 use crate::routing::core::{Core, Settings};
+use crate::routing::events::Events;
 use crate::routing::outstanding::Outstanding;
 use crate::routing::presence_view::PresenceView;
 use crate::routing::reporter::OwnersReporter;
@@ -109,11 +110,13 @@ impl Daemon {
         let shards = mail.len();
         let writer = blocking(move || cellar.start(shards, clock, reporter)).await??;
         let outstanding = Outstanding::new(config.queue.max_outstanding_per_sender);
+        let events = Events::default();
         let world = World {
             clock,
             reader: reader.clone(),
             writer: writer.clone(),
             view: PresenceView::default(),
+            events: events.clone(),
             outstanding: outstanding.clone(),
             router: router.clone(),
         };
@@ -133,6 +136,7 @@ impl Daemon {
         let desk = AdminDesk {
             router: router.clone(),
             view: world.view.clone(),
+            events,
             outstanding,
             reader: reader.clone(),
             metrics,

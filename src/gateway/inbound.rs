@@ -113,7 +113,8 @@ impl Talk for Inbound {
             self.command(self.owner(&user), Command::Unwatch { user, session });
         }
         let (user, device) = (self.identity.user.clone(), self.device.clone());
-        self.command(self.home, Command::Detach { user, device, session, clean });
+        let code = self.outbox.closed_with();
+        self.command(self.home, Command::Detach { user, device, session, clean, code });
     }
 }
 

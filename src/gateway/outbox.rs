@@ -86,6 +86,8 @@ struct State {
     /// Coalesced: the latest of each user, encoded when the writer takes it.
     presence: HashMap<UserId, PresenceInfo>,
     expires_ms: Option<u64>,
+    /// The code of the server's close frame.
+    closed_with: Option<CloseCode>,
 }
 
 enum Stage {
@@ -100,7 +102,13 @@ enum Stage {
 
 impl Outbox {
     pub fn new(id: SessionId, bounds: Arc<Bounds>, metrics: Arc<Metrics>, goodbye: Goodbye) -> Self {
-        let state = State { stage: Stage::Open, frames: Vec::new(), presence: HashMap::new(), expires_ms: None };
+        let state = State {
+            stage: Stage::Open,
+            frames: Vec::new(),
+            presence: HashMap::new(),
+            expires_ms: None,
+            closed_with: None,
+        };
         Self {
             id,
             bounds,
@@ -169,6 +177,11 @@ impl Outbox {
         drop(state);
         // Whoever closes may not be in a batch, so this does not rely on a later `wake`.
         self.writer.wake();
+    }
+
+    /// The code with which the server ends it, if it does.
+    pub fn closed_with(&self) -> Option<CloseCode> {
+        self.lock().closed_with
     }
 
     /// True once the session is to end.
@@ -244,6 +257,9 @@ impl Outbox {
     }
 
     fn end(&self, state: &mut State, stage: Stage) {
+        if let Stage::Ending(farewell) = &stage {
+            state.closed_with = Some(farewell.code);
+        }
         state.stage = stage;
         self.ending.store(true, Ordering::Release);
     }

@@ -12,6 +12,7 @@ use super::command::{Attach, NotDone};
 use super::core::{Core, RETRY_AFTER_MS};
 use super::device::{Attached, Device};
 use super::effect::Effect;
+use super::events::EventKind;
 use super::session_handle::{Closing, Session, Welcome};
 use super::timers::Kind;
 use super::user::{After, User};
@@ -71,7 +72,7 @@ impl User {
             }
             return;
         }
-        if let Some(older) = self.take_session(at, core) {
+        if let Some(older) = self.take_session(at, Some(CloseCode::Replaced), core) {
             core.metrics.takeovers.inc();
             close(&older, CloseCode::Replaced, "replaced by a newer session of the same device", core);
         }
@@ -143,6 +144,11 @@ impl User {
             window: attach.window,
         };
         device.last_seen_ms = core.now.wall_ms;
+        core.tell(|| EventKind::SessionOpened {
+            user: self.name.clone(),
+            device: welcome.device.clone(),
+            session: welcome.session,
+        });
         core.act(Effect::Welcome(attach.session.clone(), Box::new(welcome)));
         core.metrics.sessions.inc();
         let nothing_on_disk = self.inbox.stored_upto <= device.cursor;
@@ -159,23 +165,29 @@ impl User {
     }
 
     /// The connection of a session is gone.
-    pub fn detach(&mut self, session: SessionId, clean: bool, core: &mut Core) {
+    pub fn detach(&mut self, session: SessionId, clean: bool, code: Option<CloseCode>, core: &mut Core) {
         for device in &mut self.inbox.devices {
             if device.waiting.as_ref().is_some_and(|waiting| waiting.session.id() == session) {
                 device.waiting = None;
             }
         }
         let Some((at, _)) = self.inbox.device_with(session) else { return };
-        self.take_session(at, core);
+        self.take_session(at, code, core);
         self.update_presence(if clean { Leave::AtOnce } else { Leave::Linger }, core);
     }
 
     /// Takes the session off its device. What was in flight to it is marked when it goes out again;
-    /// what was held is stored.
-    pub fn take_session(&mut self, at: usize, core: &mut Core) -> Option<Session> {
+    /// what was held is stored. `code` is what the router closes it with, if it does.
+    pub fn take_session(&mut self, at: usize, code: Option<CloseCode>, core: &mut Core) -> Option<Session> {
         let device = self.inbox.devices.get_mut(at)?;
         let session = device.session.take()?;
         core.metrics.sessions.dec();
+        core.tell(|| EventKind::SessionClosed {
+            user: self.name.clone(),
+            device: device.name.clone(),
+            session: session.id,
+            code,
+        });
         device.pushed_upto = device.pushed_upto.max(session.pushed);
         device.last_seen_ms = core.now.wall_ms;
         device.dirty = true;
@@ -188,7 +200,7 @@ impl User {
         let Some((at, _)) = self.inbox.device_with(session) else {
             return core.act(Effect::ReplyDone(reply, Err(NotDone::NotFound)));
         };
-        if let Some(session) = self.take_session(at, core) {
+        if let Some(session) = self.take_session(at, Some(CloseCode::Removed), core) {
             close(&session, CloseCode::Removed, "removed by an operator", core);
         }
         self.update_presence(Leave::AtOnce, core);
@@ -197,7 +209,7 @@ impl User {
 
     pub fn close_all(&mut self, closing: &Closing, core: &mut Core) {
         for at in 0..self.inbox.devices.len() {
-            if let Some(session) = self.take_session(at, core) {
+            if let Some(session) = self.take_session(at, Some(closing.code), core) {
                 core.act(Effect::Close(session, closing.clone()));
             }
             let waiting = self.inbox.devices.get_mut(at).and_then(|device| device.waiting.take());

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::session_handle::{Sender, Session};
-use crate::codes::Code;
+use crate::codes::{CloseCode, Code};
 use crate::ids::{DeviceId, MessageId, Seq, SessionId, UserId};
 use crate::presence::{PresenceInfo, PresenceState};
 use crate::store::{CommitReport, DedupeKey, DedupeRecord, FoundLetter, LoadedUser, Page, StoreError, StoreState};
@@ -22,6 +22,8 @@ pub enum Command {
         device: DeviceId,
         session: SessionId,
         clean: bool,
+        /// What the gateway itself closed it with, for those who watch.
+        code: Option<CloseCode>,
     },
     /// A durable message to `to`. Answered through `sender`.
     Send(Send),

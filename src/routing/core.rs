@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::command::Send;
 use super::dedupe::Dedupe;
 use super::effect::Effect;
+use super::events::{Event, EventKind};
 use super::timers::{Kind, Timers};
 use crate::clock::Now;
 use crate::config::Config;
@@ -146,6 +147,8 @@ pub struct Core {
     pub total_bytes: u64,
     pub expiry_paused: bool,
     pub draining: bool,
+    /// Somebody watches what happens, as last seen by the shell.
+    pub is_heard: bool,
     /// Seqs up to here may have been pushed before an unclean stop.
     pub maybe_pushed_upto: Seq,
     /// Everything that was given out before this start is at or below.
@@ -172,6 +175,7 @@ impl Core {
             total_bytes: 0,
             expiry_paused: boot.expiry_paused,
             draining: false,
+            is_heard: false,
             floor: boot.floor,
             maybe_pushed_upto: boot.maybe_pushed_upto.unwrap_or(Seq::ZERO),
             metrics,
@@ -216,6 +220,14 @@ impl Core {
 
     pub fn act(&mut self, effect: Effect) {
         self.effects.push(effect);
+    }
+
+    /// Tells those who watch what happens. While nobody does, nothing is made.
+    pub fn tell(&mut self, what: impl FnOnce() -> EventKind) {
+        if self.is_heard {
+            let event = Event { at_ms: self.now.wall_ms, kind: what() };
+            self.act(Effect::Tell(Arc::new(event)));
+        }
     }
 
     /// A number that was never used before in this shard.

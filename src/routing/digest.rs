@@ -90,7 +90,7 @@ impl State {
 }
 
 /// Not the settings, the same for a whole exploration; not `now`, from which times count; not the
-/// effects, of which there are none between two commands; not the metrics, which only count; not the tokens
+/// effects, of which there are none between two commands; not whether anybody watches; not the metrics, which only count; not the tokens
 /// (see [`State::token_age`]).
 fn pour_core(core: &Core, times: Times, h: &mut impl Hasher) {
     let Core {
@@ -105,6 +105,7 @@ fn pour_core(core: &Core, times: Times, h: &mut impl Hasher) {
         total_bytes,
         expiry_paused,
         draining,
+        is_heard: _,
         maybe_pushed_upto,
         floor,
         metrics: _,
@@ -143,7 +144,7 @@ fn pour_line(line: &Line, times: Times, h: &mut impl Hasher) -> Poured {
         discriminant(command).hash(h);
         match command {
             Command::Attach(attach) => pour_attach(attach, h),
-            Command::Detach { user: _, device: _, session, clean } => (session, clean).hash(h),
+            Command::Detach { user: _, device: _, session, clean, code: _ } => (session, clean).hash(h),
             Command::Send(send) => pour_send(send, h),
             Command::Requeue(requeue) => pour_requeue(requeue, h),
             // One for a session of before the record left memory, and was asked for again.
@@ -236,6 +237,8 @@ fn pour_steps(after: &[After], h: &mut impl Hasher) {
             After::Registered(device) => device.hash(h),
             After::Left(seqs) => seqs.hash(h),
             After::Swept(job) => job.hash(h),
+            // It is told to those who watch, and decides nothing.
+            After::Buried { .. } => {}
         }
     }
 }

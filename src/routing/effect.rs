@@ -1,8 +1,11 @@
 //! Everything an owner may ask of the world. The owner decides, its shell (`shard.rs`) carries out.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::command::{NotDone, NotRequeued};
+use super::events::Event;
 use super::session_handle::{Answer, Closing, Delivery, Ephemeral, Sender, Session, Welcome};
 use crate::codes::Code;
 use crate::ids::{DeviceId, Seq, SessionId, UserId};
@@ -46,6 +49,8 @@ pub enum Effect {
         info: PresenceInfo,
         online: bool,
     },
+    /// For those who watch what happens; there are some.
+    Tell(Arc<Event>),
     /// A message of this sender began (or ceased) to wait on disk.
     Outstanding {
         from: UserId,

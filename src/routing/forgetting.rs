@@ -40,7 +40,7 @@ impl User {
         }
         let Some((at, device)) = self.inbox.device_with(session) else { return };
         let device = device.name.clone();
-        let Some(handle) = self.take_session(at, core) else { return };
+        let Some(handle) = self.take_session(at, Some(CloseCode::Normal), core) else { return };
         self.update_presence(Leave::AtOnce, core);
         self.leave(device, Then::Itself(handle), core);
     }
@@ -57,7 +57,7 @@ impl User {
         else {
             return told(then, Err(NotDone::NotFound), core);
         };
-        if let Some(session) = self.take_session(at, core) {
+        if let Some(session) = self.take_session(at, Some(CloseCode::Removed), core) {
             close(&session, CloseCode::Removed, "the device was removed by an operator", core);
             self.update_presence(Leave::AtOnce, core);
         }

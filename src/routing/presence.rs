@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::core::Core;
 use super::effect::Effect;
+use super::events::EventKind;
 use super::session_handle::Session;
 use crate::ids::{Seq, SessionId, UserId};
 use crate::presence::{PresenceInfo, PresenceState};
@@ -153,6 +154,7 @@ impl Presence {
         for session in self.watchers.values() {
             core.act(Effect::Presence(session.clone(), info.clone()));
         }
+        core.tell(|| EventKind::Presence(info.clone()));
         core.act(Effect::Paint { online: self.is_visible(), info });
     }
 }

@@ -45,8 +45,9 @@ impl User {
 
     /// The page could not be read: the session cannot be served in order, so it is closed.
     fn unreadable(&mut self, at: usize, core: &mut Core) {
-        if let Some(session) = self.take_session(at, core) {
-            close(&session, CloseCode::Internal, "the store cannot be read", core);
+        let code = CloseCode::Internal;
+        if let Some(session) = self.take_session(at, Some(code), core) {
+            close(&session, code, "the store cannot be read", core);
         }
         self.update_presence(Leave::AtOnce, core);
     }
@@ -94,6 +95,14 @@ impl User {
             message: Some(message.clone()),
             buried_ms: core.now.wall_ms,
         };
+        self.bury_letter(letter, core);
+    }
+
+    /// Told to those who watch once it is committed.
+    fn bury_letter(&mut self, letter: DeadLetter, core: &Core) {
+        if core.is_heard {
+            self.outgoing.note_burial(letter.reason, letter.device.as_ref());
+        }
         self.outgoing.ops.push(Op::Bury { letter });
     }
 
@@ -127,7 +136,7 @@ impl User {
             message: None,
             buried_ms: core.now.wall_ms,
         };
-        self.outgoing.ops.push(Op::Bury { letter });
+        self.bury_letter(letter, core);
         true
     }
 }

@@ -22,6 +22,7 @@ use super::user::User;
 use crate::codes::Code;
 use crate::ids::Seq;
 use crate::message::Message;
+use crate::planted::{Bug, planted};
 use crate::store::{FoundLetter, StoreError};
 
 /// Who is told what became of a letter.
@@ -59,7 +60,9 @@ impl User {
     /// Has the first letter read when none is under way.
     pub fn next_letter(&mut self, core: &mut Core) {
         let Some(next) = self.letters.front() else { return };
-        if !self.reading_letter && !self.inbox.letter_is_pending() {
+        // Planted: the list still shows the one that is on its way.
+        let one_is_on_its_way = self.inbox.letter_is_pending() && !planted(Bug::LetterTwice);
+        if !self.reading_letter && !one_is_on_its_way {
             self.reading_letter = true;
             core.act(Effect::ReadLetter { user: self.name.clone(), letter: next.letter });
         }

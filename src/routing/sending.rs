@@ -9,6 +9,7 @@ use super::command::{Requeue, Send};
 use super::core::{Core, RETRY_AFTER_MS};
 use super::dedupe::{Known, KnownState, SendKey};
 use super::effect::Effect;
+use super::events::EventKind;
 use super::inbox::{Entry, Origin, WAITERS_MAX, answer_all, released};
 use super::requeueing::{refuse_letter, requeued};
 use super::session_handle::{Answer, Ephemeral, Outcome};
@@ -321,6 +322,7 @@ impl User {
         let waiting = std::mem::take(&mut entry.waiters);
         core.metrics.accepted_stored.inc_by(waiting.len() as u64);
         answer_all(waiting, &self.name, &entry.message, Outcome::Accepted { seq, stored: true }, core);
+        core.tell(|| EventKind::Spilled { user: self.name.clone(), bytes: entry.message.weight() });
         let is_known = match entry.origin {
             Origin::Send { key, known_at, .. } => core.dedupe.settle(known_at, key, seq, KnownState::Stored),
             Origin::DeadLetter { reply, .. } => {

@@ -11,6 +11,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::command::{Command, Query};
 use super::effect::Effect;
+use super::events::Events;
 use super::outstanding::Outstanding;
 use super::presence_view::PresenceView;
 use super::reads::{Read, Reads};
@@ -34,6 +35,7 @@ pub struct World {
     pub reader: Reader,
     pub writer: Writer,
     pub view: PresenceView,
+    pub events: Events,
     pub outstanding: Outstanding,
     pub router: Router,
 }
@@ -99,6 +101,7 @@ impl Shard {
     fn take(&mut self, commands: impl Iterator<Item = Command>) {
         let now = self.world.clock.now();
         self.state.observe_total_bytes(self.world.reader.totals().1);
+        self.state.observe_listeners(self.world.events.is_heard());
         for command in commands {
             self.reads.note(&command);
             self.state.apply(command, now, &mut self.effects);
@@ -161,11 +164,12 @@ impl Shard {
             Effect::LookUp(key) => self.reads.ask(Read::LookUp(key)),
             Effect::ReadLetter { user, letter } => self.reads.ask(Read::Letter { user, letter }),
             Effect::Write(write) => {
-                log_letters(&write);
+                log_burials(&write);
                 self.writes.push(write);
             }
             Effect::Cancel(ticket) => ticket.cancel(),
             Effect::Paint { info, online } => self.world.view.paint(info, online),
+            Effect::Tell(event) => self.world.events.tell(event),
             Effect::Outstanding { from, waits: true } => self.world.outstanding.add(&from),
             Effect::Outstanding { from, waits: false } => self.world.outstanding.subtract(&from),
             // Who asked may have gone meanwhile; then nobody minds.
@@ -202,16 +206,9 @@ fn address(sender: &Sender) -> usize {
     Arc::as_ptr(sender).cast::<()>().addr()
 }
 
-/// What ends undelivered is said in the log as well, and what is put back: the user and the place, never the body.
-fn log_letters(write: &Write) {
-    let ops = match &write.what {
-        What::Append { .. } => return,
-        What::Requeue { message, letter, .. } => {
-            let (user, seq) = (&write.user, message.seq);
-            return tracing::info!(?user, %seq, letter, "a dead letter is put back into its inbox");
-        }
-        What::Change { ops, .. } => ops,
-    };
+/// What ends undelivered is said in the log as well: the user and the place, never the body.
+fn log_burials(write: &Write) {
+    let What::Change { ops, .. } = &write.what else { return };
     for op in ops {
         let Op::Bury { letter } = op else { continue };
         let (user, seq) = (&letter.user, letter.seq);
@@ -325,7 +322,7 @@ mod tests {
         let boot = Boot { ceiling: reader.ceiling(), ..boot };
         let core = Core::new(Settings::new(&config), &boot, clock.now(), 1, metrics);
         let (view, outstanding) = (PresenceView::default(), Outstanding::new(1));
-        let world = World { clock, reader, writer, view, outstanding, router };
+        let world = World { clock, reader, writer, view, events: Events::default(), outstanding, router };
         (Shard::new(0, State::new(core), world.clone(), mail.remove(0)), world)
     }
 
@@ -391,7 +388,7 @@ mod tests {
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
         let ops = vec![bury(&bob, 17, DeadReason::Corrupt), bury(&bob, 18, DeadReason::Expired)];
         let write = Write { user: bob, what: What::Change { token: 1, ops } };
-        tracing::subscriber::with_default(subscriber, || log_letters(&write));
+        tracing::subscriber::with_default(subscriber, || log_burials(&write));
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<_> = log.lines().collect();
         let [corrupt, expired] = lines[..] else { panic!("{log}") };

@@ -73,6 +73,11 @@ impl State {
         self.core.total_bytes = bytes;
     }
 
+    /// Whether anybody watches what happens.
+    pub fn observe_listeners(&mut self, is_heard: bool) {
+        self.core.is_heard = is_heard;
+    }
+
     pub fn core(&self) -> &Core {
         &self.core
     }

@@ -136,7 +136,7 @@ impl User {
             return self.count_if_inexact(core);
         }
         let Some(device) = self.inbox.devices.get(at).map(|device| device.name.clone()) else { return };
-        if let Some(session) = self.take_session(at, core) {
+        if let Some(session) = self.take_session(at, Some(CloseCode::Internal), core) {
             close(&session, CloseCode::Internal, "too far behind: older messages lapsed", core);
             self.update_presence(Leave::Linger, core);
         }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::command::{Attach, Command, NotRequeued, Report, Requeue, Send};
 use super::core::{Core, Settings};
 use super::effect::{Effect, ReadPage};
+use super::events::EventKind;
 use super::session_handle::{Answer, Answers, Closing, Delivery, Ephemeral, Outcome, SessionHandle, Welcome};
 use super::state::State;
 use crate::clock::Now;
@@ -57,6 +58,7 @@ pub struct Heard {
     /// Those of them that said so.
     pub redeliveries: Vec<(u128, Seq)>,
     pub drained: usize,
+    pub events: Vec<EventKind>,
     pub presence: Vec<(u128, PresenceInfo)>,
     pub closings: Vec<(u128, Closing)>,
     /// The dead letters that were committed.
@@ -219,6 +221,7 @@ impl Desk {
             Effect::ReplyCount(reply, outcome) => drop(reply.send(outcome)),
             Effect::ReplyRequeued(reply, outcome) => drop(reply.send(outcome)),
             Effect::Drained(_) => heard.drained += 1,
+            Effect::Tell(event) => heard.events.push(event.kind.clone()),
             Effect::LookUp(_)
             | Effect::DeliverEphemeral(..)
             | Effect::CaughtUp(..)
@@ -353,7 +356,7 @@ impl Desk {
     /// The connection of a session is gone.
     pub fn leave(&mut self, session: u128, name: &str, on: &str, clean: bool) {
         let session = SessionId(session);
-        self.apply(Command::Detach { user: user(name), device: device(on), session, clean });
+        self.apply(Command::Detach { user: user(name), device: device(on), session, clean, code: None });
     }
 
     pub fn purge(&mut self, name: &str, only: Option<Seq>) -> oneshot::Receiver<Result<u64, super::command::NotDone>> {

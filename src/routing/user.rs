@@ -10,6 +10,7 @@ use super::core::Core;
 use super::dedupe::SendKey;
 use super::device::Device;
 use super::effect::Effect;
+use super::events::EventKind;
 use super::inbox::{Entry, Inbox};
 use super::presence::{Presence, version_floor};
 use super::sweep::{Sweep, Work};
@@ -17,7 +18,7 @@ use crate::codes::Code;
 use crate::ids::{DeviceId, Seq, UserId};
 use crate::message::Tally;
 use crate::planted::{Bug, planted};
-use crate::store::{LoadedUser, Op, StoreState, What, Write};
+use crate::store::{DeadReason, LoadedUser, Op, StoreState, What, Write};
 
 /// Who is refreshed on disk this often, so that `last_seen` survives a crash, in microseconds.
 pub(super) const REFRESH_US: u64 = 300_000_000;
@@ -69,6 +70,26 @@ pub enum After {
     Left(Vec<Seq>),
     /// The sweep may take its next step, or is at its end.
     Swept(u64),
+    /// So many messages are in the dead letters now; there are some who want to know.
+    Buried {
+        reason: DeadReason,
+        device: Option<DeviceId>,
+        messages: u64,
+    },
+}
+
+impl Outgoing {
+    /// One more message goes to the dead letters with the next change.
+    pub fn note_burial(&mut self, reason: DeadReason, device: Option<&DeviceId>) {
+        match self.after.last_mut() {
+            Some(After::Buried { reason: earlier, device: of, messages })
+                if (*earlier, of.as_ref()) == (reason, device) =>
+            {
+                *messages += 1;
+            }
+            _ => self.after.push(After::Buried { reason, device: device.cloned(), messages: 1 }),
+        }
+    }
 }
 
 impl User {
@@ -112,7 +133,7 @@ impl User {
     pub fn handle(&mut self, command: Command, core: &mut Core) {
         match command {
             Command::Attach(attach) => self.attach(attach, core),
-            Command::Detach { session, clean, .. } => self.detach(session, clean, core),
+            Command::Detach { session, clean, code, .. } => self.detach(session, clean, code, core),
             Command::Send(send) => self.send(send, core),
             Command::SendEphemeral { ephemeral, .. } => self.send_ephemeral(&ephemeral, core),
             Command::Ack { session, seq, .. } => self.ack(session, seq, core),
@@ -208,6 +229,10 @@ impl User {
                 self.forget_leaving();
             }
             After::Swept(job) => self.swept(job, ok, core),
+            After::Buried { reason, device, messages } if ok => {
+                core.tell(|| EventKind::DeadLetters { reason, user: self.name.clone(), device, messages });
+            }
+            After::Buried { .. } => {}
         }
     }
 

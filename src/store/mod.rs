@@ -98,7 +98,7 @@ pub struct DedupeRecord {
 }
 
 /// Why a message ended without being delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadReason {
     Expired,

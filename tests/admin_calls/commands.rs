@@ -176,6 +176,12 @@ async fn every_change_is_made_once_and_told() {
     assert_eq!(table(&daemon, &["queue", "bob", "purge"]).await, "nothing to purge\n");
     let letters = table(&daemon, &["dead-letters", "--bodies"]).await;
     assert!(letters.contains("purged") && letters.contains("see you"), "{letters}");
+    let back = table(&daemon, &["dead-letters", "requeue", "0"]).await;
+    assert!(back.starts_with("put back into the inbox of bob (seq "), "{back}");
+    let (code, why) = complaint(&daemon, &["dead-letters", "requeue", "0"]).await;
+    assert!(code == 1 && why.contains("there is no such dead letter"), "{code}: {why}");
+    assert_eq!(run(&daemon, &["dead-letters", "requeue", "first"]).await.status.code(), Some(2));
+    table(&daemon, &["queue", "bob", "purge"]).await;
     assert_eq!(table(&daemon, &["dead-letters", "clear"]).await, "cleared 2\n");
 
     let mut bob = enter(&daemon, "bob", "phone").await;
@@ -218,6 +224,7 @@ async fn a_full_queue_is_75_and_no_daemon_is_3() {
             &["forget", "bob", "phone"],
             &["dead-letters"],
             &["dead-letters", "clear"],
+            &["dead-letters", "requeue", "1"],
             &["send", "--from", "a", "--to", "b", "x"],
             &["drain"],
             &["stats", "--json"],

@@ -183,6 +183,6 @@ async fn every_resource_is_where_it_should_be_and_nothing_else_is() {
     ] {
         get(&daemon, path).await;
     }
-    refused(&daemon, "GET", "/v1/events", 404, "not_found").await;
+    refused(&daemon, "GET", "/v1/event", 404, "not_found").await;
     refused(&daemon, "POST", "/v1/reload", 404, "not_found").await;
 }

@@ -55,6 +55,10 @@ async fn every_answer_has_the_fields_that_are_documented() {
     agree("DELETE /v1/queues/{user}/messages/{seq}", &call(&daemon, "DELETE", &one).await);
     agree("DELETE /v1/queues/{user}", &call(&daemon, "DELETE", "/v1/queues/bob").await);
     agree("GET /v1/dead-letters", &get(&daemon, "/v1/dead-letters?bodies=true").await);
+    let letters = get(&daemon, "/v1/dead-letters").await;
+    let key = letters["dead_letters"][0]["key"].as_str().unwrap();
+    let requeue = format!("/v1/dead-letters/{key}/requeue");
+    agree("POST /v1/dead-letters/{key}/requeue", &call(&daemon, "POST", &requeue).await);
     agree("DELETE /v1/dead-letters", &call(&daemon, "DELETE", "/v1/dead-letters").await);
     agree("DELETE /v1/users/{user}/devices/{device}", &call(&daemon, "DELETE", "/v1/users/bob/devices/phone").await);
     for id in ["m1", "m2"] {

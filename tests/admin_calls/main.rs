@@ -16,6 +16,7 @@ mod commands;
 mod daemon;
 mod dead_letters;
 mod documented;
+mod events;
 mod messages;
 mod queues;
 mod sessions;

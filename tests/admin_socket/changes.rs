@@ -3,6 +3,7 @@
 
 use super::*;
 use doorstep::codes::Code;
+use doorstep::store::{DeadLetter, DeadReason};
 
 const SEND: &str = r#"{"from":"alice","to":"bob","id":"m1","body":{"z": 1.00, "a":[]},"ttl_ms":5000}"#;
 
@@ -182,4 +183,45 @@ async fn hostile_requests_get_an_error_and_others_are_served_meanwhile() {
     assert!(reply.head.contains("allow: get, delete"), "{}", reply.head);
     assert_eq!(house.get("/v1/nowhere").await.problem(404), "not_found");
     house.get("/v1/health").await.good();
+}
+
+/// Letter 0 holds a message to bob, letter 1 cannot be read.
+fn bury_two(house: &House) {
+    for (seq, message) in [(1, Some(Arc::new(message(1, "1")))), (2, None)] {
+        let reason = DeadReason::Purged;
+        let letter = DeadLetter { reason, user: id("bob"), device: None, seq: Seq(seq), message, buried_ms: 5 };
+        house.change("bob", Op::Bury { letter });
+    }
+}
+
+#[tokio::test]
+async fn the_owner_of_the_recipient_puts_a_letter_back() {
+    let house = House::open().await;
+    bury_two(&house);
+    let back = house.call("POST", "/v1/dead-letters/0/requeue", "").await.good();
+    assert_eq!(back, serde_json::json!({ "user": "bob", "seq": 2001 }));
+    let ttl_ms = Config::default().queue.ttl.as_millis();
+    assert_eq!(house.heard(), [format!("requeue bob 0 ttl {ttl_ms}")]);
+}
+
+#[tokio::test]
+async fn a_letter_that_is_not_put_back_has_its_reason() {
+    let house = House::open().await;
+    bury_two(&house);
+    assert_eq!(house.call("POST", "/v1/dead-letters/1/requeue", "").await.problem(409), "corrupt");
+    assert_eq!(house.call("POST", "/v1/dead-letters/2/requeue", "").await.problem(404), "not_found");
+    assert!(house.heard().is_empty(), "no owner need be asked");
+    let refused = |code| NotRequeued::Refused { code, reason: "because", retry_after_ms: Some(1000) };
+    for (why, status, word) in [
+        (NotRequeued::NotFound, 404, "not_found"),
+        (NotRequeued::Unreadable, 409, "corrupt"),
+        (refused(Code::QueueFull), 429, "queue_full"),
+        (refused(Code::StorageUnavailable), 503, "storage_unavailable"),
+        (refused(Code::UnknownOutcome), 504, "unknown_outcome"),
+    ] {
+        house.play(|play| play.requeued = Some(Err(why)));
+        assert_eq!(house.call("POST", "/v1/dead-letters/0/requeue", "").await.problem(status), word);
+    }
+    house.announcer.announce(shutdown::Phase::Draining);
+    assert_eq!(house.call("POST", "/v1/dead-letters/0/requeue", "").await.problem(503), "shutting_down");
 }

@@ -10,6 +10,9 @@
 )]
 
 mod changes;
+mod events;
+#[path = "../common/feed.rs"]
+mod feed;
 mod looks;
 
 use std::collections::HashMap;
@@ -31,7 +34,8 @@ use doorstep::ids::{DeviceId, MessageId, Seq, SessionId, UserId};
 use doorstep::message::{Message, Tally};
 use doorstep::metrics::Metrics;
 use doorstep::presence::{PresenceInfo, PresenceState};
-use doorstep::routing::command::{Command, DeviceView, NotDone, Query, SessionView, ShardStats, UserView};
+use doorstep::routing::command::{Command, DeviceView, NotDone, NotRequeued, Query, SessionView, ShardStats, UserView};
+use doorstep::routing::events::Events;
 use doorstep::routing::outstanding::Outstanding;
 use doorstep::routing::presence_view::PresenceView;
 use doorstep::routing::router::Router;
@@ -59,6 +63,7 @@ struct House {
     play: Arc<Mutex<Play>>,
     owners: Vec<JoinHandle<()>>,
     served: JoinHandle<()>,
+    events: Events,
 }
 
 /// What the played owners know and say, and what they heard.
@@ -73,6 +78,8 @@ struct Play {
     kept: Vec<Sender>,
     /// The answer to purge, kick and forget.
     done: Option<NotDone>,
+    /// The answer to requeue, if not a good one.
+    requeued: Option<Result<Seq, NotRequeued>>,
     heard: Vec<String>,
     bodies: Vec<String>,
 }
@@ -171,6 +178,10 @@ fn obey(shard: usize, command: Command, play: &mut Play) {
             play.heard.push(format!("purge {user} {only:?}"));
             reply.send(done.map(|()| 2)).unwrap();
         }
+        Command::Requeue(requeue) => {
+            play.heard.push(format!("requeue {} {} ttl {}", requeue.user, requeue.letter, requeue.ttl_ms));
+            requeue.reply.send(play.requeued.unwrap_or(Ok(Seq(2001)))).unwrap();
+        }
         Command::PauseExpiry(pause) => play.heard.push(format!("pause {pause} {shard}")),
         _ => panic!("the admin door has no business with this command"),
     }
@@ -206,9 +217,11 @@ impl House {
             drained: AtomicBool::default(),
         });
         let expiry_paused = Arc::new(AtomicBool::new(false));
+        let events = Events::default();
         let desk = AdminDesk {
             router,
             view: PresenceView::default(),
+            events: events.clone(),
             outstanding: Outstanding::new(100),
             reader,
             metrics,
@@ -224,7 +237,20 @@ impl House {
         let door = AdminDoor::bind(&socket).await.unwrap();
         let served = tokio::spawn(door.run(desk, listener));
         let reports = Mutex::new(reports);
-        Self { _home: home, socket, announcer, engine, writer, reports, controls, expiry_paused, play, owners, served }
+        Self {
+            _home: home,
+            socket,
+            announcer,
+            engine,
+            writer,
+            reports,
+            controls,
+            expiry_paused,
+            play,
+            owners,
+            served,
+            events,
+        }
     }
 
     fn play(&self, change: impl FnOnce(&mut Play)) {

@@ -13,6 +13,7 @@
 pub mod client;
 pub mod control_pair;
 pub mod daemon;
+pub mod feed;
 pub mod inside;
 pub mod schema;
 pub mod wait;

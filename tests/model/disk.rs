@@ -61,6 +61,11 @@ impl Disk {
                 let claims = stored || mistake == Some(Mistake::CalledBackIsStored);
                 Written::Append { user, seq, stored: claims }
             }
+            What::Requeue { message, .. } => {
+                let seq = message.seq;
+                self.misuse(|| format!("nobody has put {seq} back"));
+                Written::Append { user, seq, stored: false }
+            }
             What::Change { token, ops } => {
                 if applied {
                     ops.into_iter().for_each(|op| self.change(op, mistake));

@@ -359,7 +359,7 @@ impl<'a> World<'a> {
 
     fn detach(&mut self, dev: usize, session: SessionId) -> Kept {
         let (user, device) = (self.cast.user.clone(), self.cast.devices[dev].clone());
-        self.apply(Command::Detach { user, device, session, clean: true })
+        self.apply(Command::Detach { user, device, session, clean: true, code: None })
     }
 
     pub fn ack(&mut self, dev: usize) -> Kept {

@@ -3,15 +3,15 @@
 //!
 //! It checks that every stored message leaves exactly once; it judges nothing else.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use doorstep::ids::{DeviceId, Seq, UserId};
 use doorstep::message::{Message, Tally};
 use doorstep::routing::effect::ReadPage;
 use doorstep::store::{
-    CommitReport, DeadReason, DedupeKey, DedupeRecord, DeviceRecord, LoadedDevice, LoadedUser, Op, Page, StoreError,
-    Stored, UserRecord, What, Write, Written,
+    CommitReport, DeadReason, DedupeKey, DedupeRecord, DeviceRecord, FoundLetter, LoadedDevice, LoadedUser, Op, Page,
+    StoreError, Stored, UserRecord, What, Write, Written,
 };
 
 use super::cast::{USERS, device_no, id_no, user_no};
@@ -62,6 +62,12 @@ pub struct Disk {
     pub window_us: u64,
     /// Of each dead letter the user, the seq, and the device for which it lapsed.
     pub dead: Vec<(u8, u64, Option<u8>)>,
+    /// The dead-letter list by number, without the messages that cannot be read.
+    pub letters: BTreeMap<u64, (UserId, Option<Arc<Message>>)>,
+    /// Whose letter each one was, whatever became of it.
+    pub letters_of: Vec<u8>,
+    /// Letters below have fallen out of the list.
+    letters_from: u64,
     pub total_bytes: u64,
     /// A record was damaged, ever.
     pub damaged: bool,
@@ -77,6 +83,9 @@ impl Disk {
             unclean_upto: 0,
             window_us,
             dead: Vec::new(),
+            letters: BTreeMap::new(),
+            letters_of: Vec::new(),
+            letters_from: 0,
             total_bytes: 0,
             damaged: false,
         }
@@ -118,10 +127,21 @@ impl Disk {
                 What::Append { message, tally, digest, ticket } => {
                     let (seq, stored) = (message.seq, !ticket.is_cancelled());
                     if stored && applied {
-                        self.append(&user, message, tally, digest, now_us);
+                        self.know(&user, &message, digest, now_us);
+                        self.append(&user, message, tally);
                         done.stored.push((user_no(&user), seq.0));
                     }
                     Written::Append { user, seq, stored }
+                }
+                What::Requeue { message, tally, letter, .. } => {
+                    let seq = message.seq;
+                    if applied {
+                        let gone = self.letters.remove(&letter).is_none();
+                        assert!(!gone || letter < self.letters_from, "{user}: letter {letter} goes back twice");
+                        self.append(&user, message, tally);
+                        done.stored.push((user_no(&user), seq.0));
+                    }
+                    Written::Append { user, seq, stored: true }
                 }
                 What::Change { token, ops } => {
                     if applied {
@@ -135,12 +155,33 @@ impl Disk {
         CommitReport { written, error: failed.then(|| StoreError::Write("the disk is on fire".into())) }
     }
 
-    fn append(&mut self, user: &UserId, message: Arc<Message>, tally: Tally, digest: u64, put_us: u64) {
+    /// The oldest letter falls out of the list.
+    pub fn drop_letter(&mut self) {
+        if let Some((letter, _)) = self.letters.pop_first() {
+            self.letters_from = letter + 1;
+        }
+    }
+
+    pub fn letter(&self, letter: u64) -> FoundLetter {
+        match self.letters.get(&letter) {
+            None => FoundLetter::Absent,
+            Some((_, None)) => FoundLetter::Unreadable,
+            Some((user, Some(message))) => {
+                FoundLetter::Whole { user: user.clone(), message: message.clone(), bytes: message.weight() }
+            }
+        }
+    }
+
+    fn know(&mut self, user: &UserId, message: &Message, digest: u64, put_us: u64) {
         let room = &mut self.rooms[usize::from(user_no(user))];
         let record = DedupeRecord { seq: message.seq, digest };
         let (from, id) = (user_no(&message.from), id_no(&message.id));
         room.known.retain(|known| (known.from, known.id) != (from, id));
         room.known.push(Known { from, id, record, put_us });
+    }
+
+    fn append(&mut self, user: &UserId, message: Arc<Message>, tally: Tally) {
+        let room = &mut self.rooms[usize::from(user_no(user))];
         assert!(
             room.inbox.last().is_none_or(|last| last.message.seq < message.seq),
             "appends of a user reach the disk in order: {} is there before {}",
@@ -182,6 +223,8 @@ impl Disk {
             Op::Bury { letter } => {
                 let lapsed = letter.device.as_ref().filter(|_| letter.reason == DeadReason::Lapsed);
                 self.dead.push((no, letter.seq.0, lapsed.map(device_no)));
+                self.letters.insert(self.letters_of.len() as u64, (user.clone(), letter.message));
+                self.letters_of.push(no);
             }
         }
     }

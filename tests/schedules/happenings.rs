@@ -5,7 +5,7 @@ use doorstep::ids::{Seq, SessionId};
 use doorstep::presence::PresenceState;
 use doorstep::routing::command::{Attach, Command, Send};
 use doorstep::routing::session_handle::{Closing, Ephemeral};
-use doorstep::store::StoreState;
+use doorstep::store::{StoreState, What};
 use tokio::sync::oneshot;
 
 use super::cast::{asker, client, sender_user, watcher};
@@ -98,6 +98,7 @@ impl World<'_> {
             device: self.cast.devices[usize::from(dev)].clone(),
             session: SessionId(u128::from(session)),
             clean,
+            code: None,
         };
         self.apply(Event::Detach, user, command);
     }
@@ -283,6 +284,8 @@ impl World<'_> {
             self.disk.commit(unreported, false, false, self.now.us, &mut done);
         }
         self.ledger.committed(&done, &self.disk);
+        let letters_on_their_way = self.disk.queue.iter().filter(|write| matches!(write.what, What::Requeue { .. }));
+        letters_on_their_way.for_each(|_| self.meetings.need(Needed::CrashBeforeRequeued));
         self.meetings.note(Event::Crash, self.under_way_anywhere());
         self.restart(false);
     }
@@ -300,6 +303,7 @@ impl World<'_> {
         assert!(left.is_none(), "session {left:?} hears no goodbye");
         self.drain();
         assert!(self.ledger.open.is_empty(), "every send is answered before the end: {:?}", self.ledger.open);
+        assert!(self.requeues.is_empty(), "whoever puts a letter back is answered before the end");
         self.restart(true);
     }
 

@@ -12,7 +12,7 @@ impl Ledger {
     pub fn write(&mut self, write: &Write, now_us: u64, disk: &Disk) {
         let user = user_no(&write.user);
         match &write.what {
-            What::Append { message, .. } => self.meet(user, message, now_us, disk),
+            What::Append { message, .. } | What::Requeue { message, .. } => self.meet(user, message, now_us, disk),
             // A failed disk takes nothing any more; what owners still ask of it will be asked again.
             What::Change { .. } if disk.poisoned => {}
             What::Change { ops, .. } => {

@@ -12,19 +12,22 @@ use doorstep::routing::session_handle::{Answer, Outcome};
 
 use super::cast::{DEVICES, SHARDS, USERS, body_no, device_no, id_no, user_no};
 use super::disk::{Committed, Disk};
+use super::requeueing::Shown;
 
 /// A message that was routed: it was seen in an effect.
 pub struct Msg {
     pub seq: u64,
-    from: u8,
-    id: u8,
+    pub from: u8,
+    pub id: u8,
     body: u8,
     pub retry: bool,
     pub expires_ms: u64,
     pub routed_us: u64,
     pub run: u32,
-    /// The send that became this message.
-    origin: u32,
+    /// The send that became this message; none if it was a dead letter.
+    pub origin: Option<u32>,
+    /// The number of the letter that it was.
+    pub letter: Option<u64>,
     pub accepted: bool,
     /// It was on disk at some time.
     pub stored: bool,
@@ -148,6 +151,8 @@ pub struct Ledger {
     pub max_messages: usize,
     /// No device is being registered, whose empty backlog would be the least already.
     pub quota_is_known: bool,
+    /// What an owner is being shown.
+    pub shown: Option<Shown>,
     /// Messages of each user that wait on disk, as owners count them for senders.
     pub outstanding: [i64; USERS],
 }
@@ -167,6 +172,7 @@ impl Ledger {
             device_expiry_ms: settings.device_expiry_ms,
             max_messages: settings.max_messages as usize,
             quota_is_known: false,
+            shown: None,
             outstanding: [0; USERS],
         }
     }
@@ -223,12 +229,14 @@ impl Ledger {
         assert!(seq <= disk.ceiling, "u{user}: {seq} is above the ceiling {}", disk.ceiling);
         self.last_seq[owner] = seq;
         let (from, id, body) = (user_no(&message.from), id_no(&message.id), body_no(&message.body));
-        let is_it = |sent: &Sent| (sent.to, sent.from, sent.id, sent.body) == (user, from, id, body);
-        let origin = self.open.iter().copied().filter(|no| is_it(&self.sent[*no as usize])).min();
-        let origin = origin.unwrap_or_else(|| panic!("u{user}: {seq} comes from nobody who waits for an answer"));
-        assert_eq!(message.retry, self.sent[origin as usize].retry, "u{user}: {seq} is marked as its sender marked it");
-        self.check_is_no_repeat(user, (from, id), now_us, seq);
-        self.check_order(user, origin, seq);
+        let shown = self.shown.take();
+        let origin = match &shown {
+            Some(shown) => {
+                self.comes_back(user, shown, message);
+                None
+            }
+            None => Some(self.origin_of(user, message, now_us)),
+        };
         self.check_may_be_taken(user, seq, disk);
         self.desks[usize::from(user)].messages.push(Msg {
             seq,
@@ -240,6 +248,7 @@ impl Ledger {
             routed_us: now_us,
             run: self.run,
             origin,
+            letter: shown.map(|shown| shown.letter()),
             accepted: false,
             stored: false,
             handed: false,
@@ -249,26 +258,6 @@ impl Ledger {
             dead: false,
             lapsed: 0,
         });
-    }
-
-    /// A retry is not a second message, as long as memory or disk knows the first.
-    fn check_is_no_repeat(&self, user: u8, key: (u8, u8), now_us: u64, seq: u64) {
-        let known = |msg: &&Msg| {
-            let lost_in_memory = !msg.stored && msg.handed && (msg.run != self.run || self.forgetful);
-            (msg.from, msg.id) == key && !msg.vanished && !lost_in_memory && now_us <= msg.routed_us + self.window_us
-        };
-        if let Some(first) = self.desks[usize::from(user)].messages.iter().rev().find(known) {
-            panic!("u{user}: {seq} is a second message for a repeat of {}", first.seq);
-        }
-    }
-
-    /// Messages of one sender session take their places in the order in which they were sent.
-    fn check_order(&self, user: u8, origin: u32, seq: u64) {
-        let session = self.sent[origin as usize].session;
-        let of_session = |msg: &&Msg| self.sent[msg.origin as usize].session == session;
-        if let Some(before) = self.desks[usize::from(user)].messages.iter().rev().find(of_session) {
-            assert!(before.origin < origin, "u{user}: {seq} (send {origin}) overtook send {}", before.origin);
-        }
     }
 
     pub fn find(&self, user: u8, seq: u64) -> Option<&Msg> {
@@ -302,7 +291,7 @@ impl Ledger {
                 self.check_quota_is_full(to, reason);
                 let paused = self.desks[usize::from(to)].expiry_paused;
                 assert!(code != Code::Expired || !paused, "send {no} expires though expiry is paused");
-                let taken = self.desks[usize::from(to)].messages.iter().rev().find(|msg| msg.origin == no);
+                let taken = self.desks[usize::from(to)].messages.iter().rev().find(|msg| msg.origin == Some(no));
                 assert!(taken.is_none(), "send {no} was routed and is refused with {code:?}");
             }
         }

@@ -24,6 +24,7 @@ pub enum Event {
     Forget,
     Kick,
     Purge,
+    Requeue,
     Due,
     Storage,
     Pause,
@@ -35,6 +36,7 @@ pub enum Event {
     Page,
     Sweep,
     LookedUp,
+    Letter,
     ReadError,
     Drain,
     Crash,
@@ -42,7 +44,7 @@ pub enum Event {
     Tick,
 }
 
-pub const EVENTS: [Event; 30] = [
+pub const EVENTS: [Event; 32] = [
     Event::Register,
     Event::Attach,
     Event::Takeover,
@@ -57,6 +59,7 @@ pub const EVENTS: [Event; 30] = [
     Event::Forget,
     Event::Kick,
     Event::Purge,
+    Event::Requeue,
     Event::Due,
     Event::Storage,
     Event::Pause,
@@ -68,6 +71,7 @@ pub const EVENTS: [Event; 30] = [
     Event::Page,
     Event::Sweep,
     Event::LookedUp,
+    Event::Letter,
     Event::ReadError,
     Event::Drain,
     Event::Crash,
@@ -76,7 +80,7 @@ pub const EVENTS: [Event; 30] = [
 ];
 
 /// What may be under way when something happens, with its heading in the table.
-pub const UNDER_WAY: [(&str, &str); 13] = [
+pub const UNDER_WAY: [(&str, &str); 14] = [
     ("load", "a record is being loaded"),
     ("page", "a page is being read for a session"),
     ("sweep", "a page is being read for a sweep"),
@@ -90,6 +94,7 @@ pub const UNDER_WAY: [(&str, &str); 13] = [
     ("forget", "a device is being forgotten"),
     ("linger", "nobody is there, and watchers do not know"),
     ("poison", "the store is poisoned"),
+    ("letter", "a dead letter is being looked for, or on its way back"),
 ];
 
 /// Meetings that a sweep must have seen often, by name.
@@ -119,9 +124,12 @@ pub enum Needed {
     SeveralOwners,
     OtherOwners,
     OwnerUnaware,
+    Requeued,
+    LetterGone,
+    CrashBeforeRequeued,
 }
 
-const NEEDED: [&str; 23] = [
+const NEEDED: [&str; 26] = [
     "takeover with a page outstanding",
     "short page with an append pending",
     "commit failure after a push",
@@ -145,6 +153,9 @@ const NEEDED: [&str; 23] = [
     "users of a schedule have different owners",
     "a restart gives a user another owner",
     "a send comes to an owner who does not know yet that the disk has failed",
+    "a dead letter is stored in its inbox again",
+    "a dead letter is asked for that has gone back already",
+    "a crash comes while a dead letter is on its way back to disk",
 ];
 
 impl Needed {

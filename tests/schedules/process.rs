@@ -58,6 +58,7 @@ impl World<'_> {
         (self.changes, self.appends, self.evicted) = Default::default();
         (self.here, self.going_on) = Default::default();
         (self.drained, self.asked, self.replied) = (0, 0, 0);
+        self.requeues.clear();
         (self.storage, self.started_us) = (StoreState::Ok, self.now.us);
     }
 

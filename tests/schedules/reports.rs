@@ -18,6 +18,7 @@ pub enum Ask {
     Page(Box<ReadPage>),
     Sweep { user: u8, job: u64, after: Seq, upto: Seq },
     LookUp(DedupeKey),
+    Letter { user: u8, letter: u64 },
 }
 
 /// A read under way: it sees the disk at one moment and is reported at a later one.
@@ -29,7 +30,7 @@ pub struct Read {
 impl Ask {
     pub fn user(&self) -> u8 {
         match self {
-            Self::Load(user) | Self::Sweep { user, .. } => *user,
+            Self::Load(user) | Self::Sweep { user, .. } | Self::Letter { user, .. } => *user,
             Self::Page(ask) => user_no(&ask.user),
             Self::LookUp(key) => user_no(&key.recipient),
         }
@@ -48,7 +49,7 @@ impl World<'_> {
     pub fn write(&mut self, write: Write) {
         let user = usize::from(user_no(&write.user));
         match &write.what {
-            What::Append { .. } => self.appends[user] += 1,
+            What::Append { .. } | What::Requeue { .. } => self.appends[user] += 1,
             What::Change { .. } => {
                 self.changes[user] += 1;
                 assert_eq!(self.changes[user], 1, "one change of a user is with the writer at a time");
@@ -177,6 +178,11 @@ impl World<'_> {
                     ))
                 },
             },
+            Ask::Letter { user, letter } => Report::Letter {
+                user: self.cast.users[usize::from(*user)].clone(),
+                letter: *letter,
+                result: if fails { Err(error()) } else { Ok(disk.letter(*letter)) },
+            },
             Ask::LookUp(key) => Report::Dedupe {
                 key: key.clone(),
                 result: if fails { Err(error()) } else { Ok(disk.look_up(key, now_us)) },
@@ -193,7 +199,9 @@ impl World<'_> {
             Report::Loaded { result: Err(_), .. }
             | Report::Page { result: Err(_), .. }
             | Report::Sweep { result: Err(_), .. }
-            | Report::Dedupe { result: Err(_), .. } => Event::ReadError,
+            | Report::Dedupe { result: Err(_), .. }
+            | Report::Letter { result: Err(_), .. } => Event::ReadError,
+            Report::Letter { .. } => return self.show_letter(user, report),
             Report::Loaded { .. } => Event::Loaded,
             Report::Page { session, result: Ok(page), .. } => {
                 self.note_page(user, Some(*session), page);

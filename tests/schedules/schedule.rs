@@ -39,6 +39,7 @@ enum Step {
     Watch,
     Ephemeral,
     Purge,
+    Requeue,
     Due,
     Forget,
     Kick,
@@ -54,7 +55,7 @@ enum Step {
 }
 
 /// How often each happens in a hundred or so; a schedule has its own mood on top of that.
-const WEIGHTS: [(Step, u32); 28] = [
+const WEIGHTS: [(Step, u32); 29] = [
     (Step::Send, 200),
     (Step::Retry, 40),
     (Step::Attach, 90),
@@ -71,6 +72,7 @@ const WEIGHTS: [(Step, u32); 28] = [
     (Step::Watch, 12),
     (Step::Ephemeral, 4),
     (Step::Purge, 12),
+    (Step::Requeue, 30),
     (Step::Due, 14),
     (Step::Forget, 10),
     (Step::Kick, 5),
@@ -106,7 +108,7 @@ pub fn run(seed: u64, cast: &Cast, meetings: &mut Meetings, trace: bool) {
 
 pub struct Player<'a> {
     pub world: World<'a>,
-    rng: Rng,
+    pub rng: Rng,
     weights: [(Step, u32); WEIGHTS.len()],
     total: u32,
     next_id: usize,
@@ -209,6 +211,7 @@ impl<'a> Player<'a> {
                 self.world.ephemeral(to);
             }
             Step::Purge => self.purge(),
+            Step::Requeue => self.requeue(),
             Step::Due => {
                 let user = self.user();
                 self.world.due(user);

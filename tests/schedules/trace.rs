@@ -28,8 +28,12 @@ pub fn describe(effect: &Effect) -> String {
             format!("read sweep {user} job {job} {}..={}", short(*after), short(*upto))
         }
         Effect::LookUp(key) => format!("look up {key:?}"),
+        Effect::ReadLetter { user, letter } => format!("read letter {letter} of {user}"),
         Effect::Write(Write { user, what: What::Append { message, .. } }) => {
             format!("append {user} {} id {}", short(message.seq), message.id)
+        }
+        Effect::Write(Write { user, what: What::Requeue { message, letter, .. } }) => {
+            format!("requeue {user} {} letter {letter}", short(message.seq))
         }
         Effect::Write(Write { user, what: What::Change { token, ops } }) => {
             let ops: Vec<String> = ops.iter().map(|op| describe_op(op, &short)).collect();
@@ -40,6 +44,8 @@ pub fn describe(effect: &Effect) -> String {
         Effect::Outstanding { from, waits } => format!("outstanding {from} {waits}"),
         Effect::ReplyDone(_, outcome) => format!("reply {outcome:?}"),
         Effect::ReplyCount(_, outcome) => format!("reply {outcome:?}"),
+        Effect::ReplyRequeued(_, outcome) => format!("reply {outcome:?}"),
+        Effect::Tell(event) => format!("tell {event:?}"),
         Effect::Drained(_) => "drained".into(),
     }
 }

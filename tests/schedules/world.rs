@@ -13,13 +13,14 @@ use doorstep::routing::effect::Effect;
 use doorstep::routing::session_handle::Outcome;
 use doorstep::routing::state::State;
 use doorstep::routing::{User, invariants};
-use doorstep::store::StoreState;
+use doorstep::store::{StoreState, What, Write};
 
 use super::cast::{Cast, DEVICES, SHARDS, USERS, addressee, device_no, user_no, who};
 use super::disk::Disk;
 use super::ledger::{Ledger, Phase};
 use super::meetings::{Event, Meetings, Needed};
 use super::reports::{Ask, Read};
+use super::requeueing::Asked;
 use super::trace;
 use super::watching::Watching;
 
@@ -61,6 +62,7 @@ pub struct World<'a> {
     /// Operators' questions: asked and answered in this run.
     pub asked: u32,
     pub replied: u32,
+    pub requeues: Vec<Asked>,
     pub meetings: &'a mut Meetings,
     pub trace: bool,
     pub seed: u64,
@@ -109,6 +111,7 @@ impl<'a> World<'a> {
             drained: 0,
             asked: 0,
             replied: 0,
+            requeues: Vec::new(),
             meetings,
             trace,
             seed,
@@ -172,6 +175,7 @@ impl<'a> World<'a> {
         self.raise_ceiling();
         self.check_bounds();
         self.ledger.check_answers(self.now.us);
+        self.check_requeues();
     }
 
     /// What an owner sees of the time and of the disk before it decides anything.
@@ -352,6 +356,9 @@ impl<'a> World<'a> {
                 let user = user_no(&user);
                 self.reads.push(Read { ask: Ask::Sweep { user, job, after, upto }, seen: None });
             }
+            Effect::ReadLetter { user, letter } => {
+                self.reads.push(Read { ask: Ask::Letter { user: user_no(&user), letter }, seen: None });
+            }
             Effect::LookUp(key) => self.reads.push(Read { ask: Ask::LookUp(key), seen: None }),
             Effect::Write(write) => self.write(write),
             Effect::Cancel(ticket) => ticket.cancel(),
@@ -359,6 +366,8 @@ impl<'a> World<'a> {
                 self.ledger.outstanding[usize::from(user_no(&from))] += if waits { 1 } else { -1 };
             }
             Effect::ReplyDone(..) | Effect::ReplyCount(..) => self.replied += 1,
+            Effect::ReplyRequeued(reply, outcome) => self.answer_requeue(reply, outcome),
+            Effect::Tell(_) => panic!("something is told, and nobody listens"),
             Effect::Drained(_) => self.drained += 1,
             Effect::Error(..) | Effect::DeliverEphemeral(..) => {}
         }
@@ -377,6 +386,7 @@ impl<'a> World<'a> {
                 Ask::Page(_) => bits[1] = true,
                 Ask::Sweep { .. } => bits[2] = true,
                 Ask::LookUp(_) => bits[3] = true,
+                Ask::Letter { .. } => bits[13] = true,
             }
         }
         bits[5] = self.appends[usize::from(user)] > 0;
@@ -388,9 +398,14 @@ impl<'a> World<'a> {
             }
         }
         bits[12] = self.disk.poisoned;
+        bits[13] |= self.disk.queue.iter().any(|write| user_no(&write.user) == user && is_requeue(write));
         let bits = bits.into_iter().rev().fold(0, |sum, bit| sum << 1 | u32::from(bit));
         bits | self.going_on[usize::from(user)]
     }
+}
+
+fn is_requeue(write: &Write) -> bool {
+    matches!(write.what, What::Requeue { .. })
 }
 
 /// What can only be seen in the owner's own books: held appends, devices that come and go, linger.

@@ -2,6 +2,7 @@
 //! `tests/model`; here stand exact bounds, exact moments and exact numbers.
 
 mod bounds;
+mod events;
 mod operators;
 mod presence;
 mod requeues;
