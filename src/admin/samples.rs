@@ -21,7 +21,7 @@ pub(super) struct Samples {
 
 /// What a histogram knows, as read.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Distribution {
+pub(super) struct Distribution {
     sum: f64,
     count: f64,
     /// Upper bounds with the count of all observations up to them, ascending.
@@ -77,8 +77,11 @@ impl Samples {
 
     /// None before the first observation.
     pub(super) fn summary(&self, histogram: &str) -> Option<Summary> {
-        let found = self.histograms.get(histogram).filter(|found| found.count > 0.0)?;
-        Some(Summary { mean: found.sum / found.count, p50: found.quantile(0.5), p99: found.quantile(0.99) })
+        self.histograms.get(histogram)?.summary()
+    }
+
+    pub(super) fn distribution(&self, histogram: &str) -> Distribution {
+        self.histograms.get(histogram).cloned().unwrap_or_default()
     }
 
     pub(super) fn value(&self, name: &str) -> i64 {
@@ -115,6 +118,19 @@ impl Distribution {
         }
     }
 
+    /// What was observed since `earlier`, which was read from the same histogram.
+    pub(super) fn since(&self, earlier: &Self) -> Self {
+        let before = earlier.buckets.iter().map(|(_, count)| *count).chain(std::iter::repeat(0.0));
+        let buckets = self.buckets.iter().zip(before).map(|((upto, now), then)| (*upto, now - then)).collect();
+        Self { sum: self.sum - earlier.sum, count: self.count - earlier.count, buckets }
+    }
+
+    /// None without an observation.
+    pub(super) fn summary(&self) -> Option<Summary> {
+        let (p50, p99) = (self.quantile(0.5), self.quantile(0.99));
+        (self.count > 0.0).then(|| Summary { mean: self.sum / self.count, p50, p99 })
+    }
+
     /// The bound of the bucket that holds it; the last finite bound for what lies beyond all.
     fn quantile(&self, share: f64) -> f64 {
         let mut finite = self.buckets.iter().filter(|(upto, _)| upto.is_finite());
@@ -126,6 +142,19 @@ impl Distribution {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_observed_before_does_not_show_in_what_came_since() {
+        let metrics = Metrics::new();
+        metrics.commit_changes.observe(100_000.0);
+        let read = || Samples::read(&metrics).unwrap().distribution("commit_changes");
+        let earlier = read();
+        assert_eq!(read().since(&earlier).summary(), None);
+        metrics.commit_changes.observe(1.0);
+        let summary = read().since(&earlier).summary().unwrap();
+        assert_eq!((summary.mean, summary.p99), (1.0, 1.0));
+        assert_eq!(earlier.since(&Distribution::default()), earlier);
+    }
 
     #[test]
     fn counters_levels_and_histograms_are_read_back() {

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::desk::Clerk;
 use super::problem::Problem;
-use super::samples::{Samples, Summary};
+use super::samples::{Distribution, Samples, Summary};
 use super::server::{Answer, json, json_with};
 use crate::metrics::Metrics;
 use crate::routing::command::{Command, Query, ShardStats};
@@ -144,9 +144,10 @@ fn elided_share(samples: &Samples) -> Option<f64> {
 }
 
 /// Counts at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Look {
     at: Instant,
+    commit_seconds: Distribution,
     sends: u64,
     deliveries: u64,
     acks: u64,
@@ -156,8 +157,10 @@ struct Look {
 
 impl Look {
     fn at(metrics: &Metrics, at: Instant) -> Self {
+        let samples = Samples::read(metrics).unwrap_or_default();
         Self {
             at,
+            commit_seconds: samples.distribution("commit_seconds"),
             sends: metrics.sends.get(),
             deliveries: metrics.deliveries.get(),
             acks: metrics.acks.get(),
@@ -179,6 +182,8 @@ struct RatesPage {
     acks_per_second: f64,
     rejected_per_second: f64,
     commits_per_second: f64,
+    /// None without a commit.
+    commit_seconds: Option<Summary>,
 }
 
 impl Rates {
@@ -216,6 +221,7 @@ impl Rates {
             acks_per_second: per_second(last.acks, first.acks),
             rejected_per_second: per_second(last.rejected, first.rejected),
             commits_per_second: per_second(last.commits, first.commits),
+            commit_seconds: last.commit_seconds.since(&first.commit_seconds).summary(),
         })
     }
 }
@@ -230,13 +236,16 @@ mod tests {
         rates.note(Look::at(&metrics, start));
         assert_eq!(rates.page(), None);
         metrics.sends.inc_by(1_000_000);
+        metrics.commit_seconds.observe(3.0);
         for step in 1..=RATE_STEPS as u32 + 1 {
             metrics.sends.inc_by(50);
+            metrics.commit_seconds.observe(0.0001);
             rates.note(Look::at(&metrics, start + RATE_STEP * step));
         }
         let page = rates.page().unwrap();
         assert_eq!(page.over_ms, 10_000);
         assert_eq!(page.sends_per_second, 50.0, "the burst before the window has left it");
         assert_eq!(page.acks_per_second, 0.0);
+        assert_eq!(page.commit_seconds.unwrap().p99, 0.0001, "and so has the slow commit");
     }
 }
