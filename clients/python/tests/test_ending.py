@@ -2,11 +2,13 @@
 
 import asyncio
 import gc
+from collections.abc import Sequence
 
 import pytest
 
 from conftest import Clients, Heard
 from doorstep import (
+    Change,
     Client,
     Closed,
     ClosedError,
@@ -37,6 +39,22 @@ async def test_close_acknowledges_what_is_done_and_says_1000(router: FakeRouter,
         await soon(closing)
         assert heard.events[-1] == Closed("done", "closed")
         await soon(bot.close())
+
+
+async def test_close_waits_until_what_is_done_is_written(router: FakeRouter, client: Clients, heard: Heard) -> None:
+    class Slow(MemoryStorage):
+        async def write(self, changes: Sequence[Change]) -> None:
+            await asyncio.sleep(QUIET_S)
+            await super().write(changes)
+
+    async with client(storage=Slow()) as bot:
+        peer = await router.session()
+        await peer.message(1)
+        await until(lambda: heard.seqs() == [1])
+        closing = asyncio.create_task(bot.close())
+        await peer.expect("ack", seq=1)
+        assert await peer.close_code() == 1000
+        await soon(closing)
 
 
 async def test_close_lets_a_running_handler_end(router: FakeRouter, client: Clients) -> None:

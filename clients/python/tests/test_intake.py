@@ -98,6 +98,16 @@ def test_a_repeat_of_what_is_being_worked_on_waits_for_it() -> None:
     assert receiver.intake.take_ack_now(0) == 2
 
 
+def test_the_same_seq_is_the_same_message_while_it_is_worked_on_whatever_its_mark() -> None:
+    receiver = Receiver(64)
+    receiver.brings(1)
+    receiver.intake.connected(64)
+    assert not receiver.brings(1)
+    assert receiver.intake.take_ack_now(0) is None
+    receiver.done(1)
+    assert receiver.intake.take_ack_now(0) == 1
+
+
 def test_what_an_earlier_process_did_is_known_by_seq_and_by_name() -> None:
     receiver = Receiver(64, done_seq=10, done_names=[digest("alice", "x")])
     assert not receiver.brings(9, redelivered=True)
