@@ -352,3 +352,48 @@ test("names are remembered up to a bound, the oldest forgotten first, over proce
   assert.equal(stored.size, NAMES_MAX + 1, "the ring goes round");
   assert.equal(later.has({ seq: seq + 1, from: "a", id: "m11" }, true), false);
 });
+
+test("what is being handled is known on the next connection without the mark too", async () => {
+  const gate = deferred();
+  const seen = [];
+  const bench = new Bench({ onMessage: ({ seq }) => (seen.push(seq), gate.promise) });
+  await bench.start();
+  bench.socket.say(message(1));
+  await turn();
+  await bench.reconnect();
+  bench.socket.say(message(1));
+  gate.resolve();
+  await turn();
+  assert.deepEqual(seen, [1]);
+  assert.deepEqual(acks(bench.socket), [1]);
+});
+
+test("a handler that comes to its end after the client did changes nothing any more", async () => {
+  const storage = new MemoryStorage();
+  const gate = deferred();
+  const bench = new Bench({ storage, onMessage: () => gate.promise });
+  await bench.start();
+  bench.socket.say(message(1));
+  await turn();
+  void bench.client.close();
+  await bench.clock.advance(0);
+  bench.socket.end(1000);
+  await turn();
+  const before = JSON.stringify(await storage.load(""));
+  gate.resolve();
+  await turn();
+  assert.equal(JSON.stringify(await storage.load("")), before);
+});
+
+test("a handler that fails while the client closes is not done", async () => {
+  const gate = deferred();
+  const bench = new Bench({ onMessage: () => gate.promise });
+  await bench.start();
+  bench.socket.say(message(1));
+  await turn();
+  void bench.client.close();
+  gate.reject(new Error("too late"));
+  await bench.clock.advance(0);
+  assert.deepEqual(acks(bench.socket), []);
+  assert.equal(bench.socket.closedWith, 1000);
+});

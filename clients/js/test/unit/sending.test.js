@@ -491,3 +491,20 @@ test("pings are answered by number, and fail with the connection", async () => {
   await turn();
   assert.equal(first.error.name, "NotConnectedError");
 });
+
+test("an answer to another message does not let one out that is not stored", async () => {
+  const storage = new MemoryStorage();
+  const bench = new Bench({ storage });
+  await bench.start();
+  const { frame } = await sent(bench, "bob", 1);
+  const gate = deferred();
+  storage.write = () => gate.promise;
+  void bench.client.send("bob", 2);
+  await turn();
+  answer(bench.socket, frame);
+  await turn();
+  assert.deepEqual(bodies(bench.socket), []);
+  gate.resolve();
+  await turn();
+  assert.deepEqual(bodies(bench.socket), [2]);
+});

@@ -126,3 +126,18 @@ test("no renewal outlives its session", async () => {
   await bench.clock.advance(20_000);
   assert.deepEqual(bench.socket.take("token"), []);
 });
+
+test("a renewal that was asked for in an earlier session is not shown in the next", async () => {
+  let give;
+  const slow = () => new Promise((resolve) => {
+    give = resolve;
+  });
+  const bench = withTokens("one", slow, "two");
+  await bench.start({ expires_ms: bench.clock.wallMs() + 2000 });
+  await bench.clock.advance(1000);
+  await bench.reconnect();
+  bench.socket.take();
+  give("late");
+  await turn();
+  assert.deepEqual(bench.socket.take("token"), []);
+});
