@@ -29,7 +29,7 @@ enum Action {
 #[derive(Debug, Args)]
 struct RequeueArgs {
     /// The letter's key, as the list shows it
-    key: u64,
+    key: String,
 }
 
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ struct ShowArgs {
 pub(super) async fn run(global: &Global, args: DeadLettersArgs) -> Result<(), CliError> {
     match args.action {
         None => show(global, args.show).await,
-        Some(Action::Requeue(args)) => requeue(global, args.key).await,
+        Some(Action::Requeue(args)) => requeue(global, &args.key).await,
         Some(Action::Clear) => clear(global).await,
     }
 }
@@ -61,8 +61,8 @@ async fn show(global: &Global, args: ShowArgs) -> Result<(), CliError> {
     })
 }
 
-async fn requeue(global: &Global, key: u64) -> Result<(), CliError> {
-    let path = target(&["dead-letters", &key.to_string(), "requeue"], &[]);
+async fn requeue(global: &Global, key: &str) -> Result<(), CliError> {
+    let path = target(&["dead-letters", key, "requeue"], &[]);
     let done = global.admin()?.post(&path, None).await?;
     output::show(global, &done, |done| {
         let (user, seq) = (table::cell(done.get("user")), table::cell(done.get("seq")));

@@ -27,7 +27,7 @@ pub mod presence_view;
 mod reads;
 mod replaying;
 pub mod reporter;
-pub mod requeueing;
+mod requeueing;
 pub mod router;
 mod sending;
 pub mod session_handle;

@@ -179,6 +179,7 @@ async fn what_is_refused_stays_in_the_list() {
         settings.set("queue.max_messages", 1);
     })
     .await;
+    register(&daemon, "bob", "phone").await;
     send(&daemon, "alice", "bob", "m1", json!(1)).await;
     call(&daemon, "DELETE", "/v1/queues/bob").await;
     send(&daemon, "alice", "bob", "m2", json!(2)).await;

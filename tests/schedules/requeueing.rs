@@ -7,7 +7,6 @@ use doorstep::codes::Code;
 use doorstep::ids::Seq;
 use doorstep::message::Message;
 use doorstep::routing::command::{Command, NotRequeued, Report, Requeue};
-use doorstep::routing::requeueing::Reply;
 use doorstep::store::FoundLetter;
 use tokio::sync::oneshot;
 
@@ -20,12 +19,14 @@ use super::world::World;
 
 const TTL_MS: u64 = 1_000_000_000;
 
+type Outcome = Result<Seq, NotRequeued>;
+
 /// An operator who waits.
 pub struct Asked {
     user: u8,
     letter: u64,
     taken_us: u64,
-    answer: oneshot::Receiver<Result<Seq, NotRequeued>>,
+    answer: oneshot::Receiver<Outcome>,
 }
 
 /// A letter that an owner is shown at this moment: it may become a message.
@@ -82,7 +83,7 @@ impl World<'_> {
         self.ledger.shown = None;
     }
 
-    pub fn answer_requeue(&mut self, reply: Reply, outcome: Result<Seq, NotRequeued>) {
+    pub fn answer_requeue(&mut self, reply: oneshot::Sender<Outcome>, outcome: Outcome) {
         self.replied += 1;
         reply.send(outcome).unwrap();
         let at = self.requeues.iter_mut().position(|asked| asked.answer.try_recv().is_ok()).unwrap();

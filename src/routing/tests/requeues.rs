@@ -209,11 +209,11 @@ fn a_user_stays_in_memory_while_a_letter_is_looked_for() {
     let evict_us = desk.state.core().settings.evict_after_us;
     let mut asked = desk.requeue("bob", 0);
     desk.later(evict_us + 1);
-    // By now the one who asked has been answered, and the store has not.
     desk.commit();
     desk.later(evict_us + 1);
-    assert!(desk.state.user(&user("bob")).is_some());
+    // The one who asked has been answered, and the store has not.
     assert_eq!(refusal(&mut asked), Code::StorageUnavailable);
+    assert!(desk.state.user(&user("bob")).is_some());
     desk.settle();
     desk.later(evict_us + 1);
     desk.settle();
