@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::common::client::{Options, TestClient};
 use crate::common::daemon::{Daemon, admin_call};
+use crate::common::wait;
 use crate::{call, column, get, refused, register, send, walk};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +98,17 @@ async fn a_letter_that_is_put_back_is_delivered_to_every_device_and_marked() {
         bob.ack(seq).await;
         bob.leave().await;
     }
-    assert_eq!(get(&daemon, "/v1/queues/bob").await["messages"], 0);
+    until_empty(&daemon).await;
+}
+
+/// Acks are on their way to the disk for a moment.
+async fn until_empty(daemon: &Daemon) {
+    wait::until("an empty inbox", async || {
+        let none_waits = get(daemon, "/v1/queues/bob").await["messages"] == 0;
+        let none_is_stored = get(daemon, "/v1/queues/bob/messages").await["messages"] == json!([]);
+        (none_waits && none_is_stored).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,11 +128,7 @@ async fn whoever_is_there_gets_it_at_once() {
     let (status, back) = asked.await.unwrap();
     assert_eq!((status, &back["seq"]), (200, &message["seq"]), "{back}");
     assert_eq!(key_of(&daemon, "m1").await, None);
-    crate::common::wait::until("an empty inbox", async || {
-        (get(&daemon, "/v1/queues/bob").await["messages"] == 0).then_some(())
-    })
-    .await;
-    assert_eq!(get(&daemon, "/v1/queues/bob/messages").await["messages"], json!([]));
+    until_empty(&daemon).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
