@@ -20,6 +20,8 @@ pub(super) struct Safe {
     pub(super) sends_below: u64,
     /// Messages with this seq or a lower one.
     pub(super) done: Seq,
+    /// How many answers to sends, of all that there were.
+    pub(super) settled: u64,
 }
 
 pub(super) struct Keeper {
@@ -69,6 +71,10 @@ impl Keeper {
 
     pub(super) fn safe_done(&mut self, seq: Seq) {
         self.safe_then.done = self.safe_then.done.max(seq);
+    }
+
+    pub(super) fn safe_settled(&mut self) {
+        self.safe_then.settled += 1;
     }
 
     /// Begins to write what is noted, unless a batch is on its way.

@@ -14,6 +14,7 @@ use crate::codes::Code;
 use crate::ids::{MessageId, UserId};
 use crate::protocol::server_frames::{AcceptedFrame, RejectedFrame};
 
+use super::event::Event;
 use super::fitting::Unfit;
 use super::outgoing::{Accepted, Outgoing, SendError, SendFailure};
 use super::reconnect::Backoff;
@@ -48,8 +49,22 @@ pub(super) struct SendRequest {
 pub(super) struct Settled {
     pub(super) id: MessageId,
     pub(super) to: UserId,
-    /// When nobody else is there to hear it.
-    pub(super) result: Option<Result<Accepted, SendError>>,
+    result: Result<Accepted, SendError>,
+    /// None when the caller was an earlier process.
+    reply: Option<SendReply>,
+    /// Free when it is told.
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Settled {
+    /// Answers the caller; returns the event that tells it instead when that was an earlier process.
+    pub(super) fn tell(self) -> Option<Event> {
+        let Self { id, to, result, reply, _place } = self;
+        let Some(reply) = reply else { return Some(Event::Settled { id, to, result }) };
+        // A caller that stopped listening does not miss the answer.
+        drop(reply.send(result));
+        None
+    }
 }
 
 /// What a message needs of [`PENDING_BYTES_MAX`]; the largest need all of it.
@@ -79,6 +94,7 @@ pub(super) struct Sends {
     next_number: u64,
     /// Messages with lower numbers outlive the process; others stay here until they do.
     safe_below: u64,
+    /// Nobody was told of these yet.
     settled: Vec<Settled>,
     rng: fastrand::Rng,
 }
@@ -102,7 +118,8 @@ impl Sends {
     pub(super) fn submit(&mut self, request: SendRequest, now: Instant) -> Option<u64> {
         let key = (request.message.id.clone(), request.message.to.clone());
         if self.numbers.contains_key(&key) {
-            let _told = answer(request, Err(SendFailure::AlreadyPending), true);
+            // The other one is still to be settled, so that this is nothing to be kept.
+            settled(request, Err(SendFailure::AlreadyPending), true).tell();
             return None;
         }
         let number = self.next_number;
@@ -121,7 +138,7 @@ impl Sends {
         self.safe_below = self.safe_below.max(number);
     }
 
-    /// What was settled since this was last asked.
+    /// What was settled since this was last asked, to be told.
     pub(super) fn take_settled(&mut self) -> Vec<Settled> {
         std::mem::take(&mut self.settled)
     }
@@ -252,7 +269,8 @@ impl Sends {
         for number in self.numbers_in_order() {
             self.finish(number, Err(SendFailure::Kept));
         }
-        self.settled.clear();
+        // The next client will hear what came of those of earlier processes.
+        self.settled.retain(|settled| settled.reply.is_some());
     }
 
     fn numbers_in_order(&self) -> Vec<u64> {
@@ -273,9 +291,7 @@ impl Sends {
         self.deadlines.remove(&(pending.request.deadline, number));
         // A rejection is an answer; any other end leaves what is in flight unanswered.
         let unanswered = in_flight && !matches!(result, Err(SendFailure::Rejected { .. }));
-        let (id, to) = (message.id.clone(), message.to.clone());
-        let result = answer(pending.request, result, pending.maybe_taken || unanswered);
-        self.settled.push(Settled { id, to, result });
+        self.settled.push(settled(pending.request, result, pending.maybe_taken || unanswered));
     }
 }
 
@@ -292,18 +308,10 @@ fn worth_a_repeat(code: Code) -> bool {
     )
 }
 
-/// Answers the caller; returns the answer when that was an earlier process.
-fn answer(
-    request: SendRequest,
-    result: Result<Accepted, SendFailure>,
-    maybe_taken: bool,
-) -> Option<Result<Accepted, SendError>> {
-    let Outgoing { id, to, .. } = request.message;
-    let result = result.map_err(|cause| SendError { id, to, maybe_taken, cause });
-    let Some(reply) = request.reply else { return Some(result) };
-    // A caller that stopped listening does not miss the answer.
-    drop(reply.send(result));
-    None
+fn settled(request: SendRequest, result: Result<Accepted, SendFailure>, maybe_taken: bool) -> Settled {
+    let SendRequest { message: Outgoing { id, to, .. }, reply, _place, .. } = request;
+    let result = result.map_err(|cause| SendError { id: id.clone(), to: to.clone(), maybe_taken, cause });
+    Settled { id, to, result, reply, _place }
 }
 
 #[cfg(test)]

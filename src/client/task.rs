@@ -4,7 +4,7 @@
 //! nobody else touches its state, so there is nothing to lock. Whatever it waits for (a socket, a
 //! token, a back-off), it goes on answering the application: all waiting is done in [`Task::turn`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -88,6 +88,10 @@ pub(super) struct Task {
     pub(super) intake: Intake,
     pub(super) sends: Sends,
     pub(super) keeper: Keeper,
+    /// Answers that are being written; at most as many as there are places.
+    untold: VecDeque<Settled>,
+    /// How many answers were told after they were written.
+    told: u64,
     pub(super) watching: Watching,
     pub(super) backoff: Backoff,
     pub(super) rng: fastrand::Rng,
@@ -117,6 +121,8 @@ impl Task {
             intake: Intake::new(Instant::now()),
             sends: Sends::new(options.storage.is_some(), rng.fork()),
             keeper: Keeper::new(options.storage.clone()),
+            untold: VecDeque::new(),
+            told: 0,
             watching: Watching::default(),
             backoff: Backoff::new(options.backoff_min, options.backoff_max),
             rng,
@@ -282,15 +288,31 @@ impl Task {
     pub(super) fn safe(&mut self, safe: Safe) {
         self.sends.safe_below(safe.sends_below);
         self.intake.safe(safe.done);
+        while self.told < safe.settled
+            && let Some(settled) = self.untold.pop_front()
+        {
+            self.told += 1;
+            self.tell(settled);
+        }
     }
 
-    /// Has it written which sends have their answers, and tells those of earlier processes to the application.
+    /// Has it written which sends have their answers. They are told afterwards: what the application was told to have
+    /// failed must not be sent by a later process.
     fn settle(&mut self) {
-        for Settled { id, to, result } in self.sends.take_settled() {
-            self.keeper.note(Change::Settled { id: id.clone(), to: to.clone() });
-            if let Some(result) = result {
-                self.buffer.push(Event::Settled { id, to, result });
+        for settled in self.sends.take_settled() {
+            if self.keeper.keeps() {
+                self.keeper.note(Change::Settled { id: settled.id.clone(), to: settled.to.clone() });
+                self.keeper.safe_settled();
+                self.untold.push_back(settled);
+            } else {
+                self.tell(settled);
             }
+        }
+    }
+
+    fn tell(&mut self, settled: Settled) {
+        if let Some(event) = settled.tell() {
+            self.buffer.push(event);
         }
     }
 
@@ -387,7 +409,8 @@ impl Task {
         } else {
             self.sends.close();
         }
-        self.settle();
+        let untold = std::mem::take(&mut self.untold).into_iter().chain(self.sends.take_settled());
+        untold.for_each(|settled| self.tell(settled));
         let Channels { control, requests, done: _, events } = self.channels;
         drop((control, requests));
         self.buffer.close(closed);

@@ -79,7 +79,7 @@ async fn nothing_goes_out_and_nothing_is_acked_before_it_is_written() {
     assert_eq!((&heard[0]["seq"], &heard[1]["body"]), (&json!(1), &json!("hi")));
     peer.accept(&heard[1], true).await;
     within("the answer", sent).await.unwrap().unwrap();
-    within("the end", client.close()).await;
+    // What the application was told does not hang on an orderly end.
     let mut written = gate.state.lock().unwrap().written.clone();
     written.sort();
     assert_eq!(written, ["done 1", "send \"hi\"", "settled", "user me"]);
