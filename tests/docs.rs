@@ -1,5 +1,5 @@
 //! Goal: whoever reads the documents is not sent anywhere that does not exist, nor shown a frame that is none.
-//! Method: every relative link of the README, the changelog and `proto-docs` is followed, headings included; the
+//! Method: every relative link of the READMEs, the changelog and `proto-docs` is followed, headings included; the
 //! frames of the README, which leave things out, are held against the schemas as far as they go.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in a test a broken expectation is a panic")]
 
@@ -47,7 +47,8 @@ fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = fs::read_dir(root.join("proto-docs")).unwrap().map(|entry| entry.unwrap().path());
     let pages = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
-    pages.chain(["README.md", "CHANGELOG.md"].map(|name| root.join(name))).collect()
+    let others = ["README.md", "CHANGELOG.md", "clients/js/README.md", "clients/python/README.md"];
+    pages.chain(others.map(|name| root.join(name))).collect()
 }
 
 /// The target of every `[text](target)` that stays in the repository.

@@ -72,7 +72,7 @@ async fn what_happens_is_on_the_screen_and_keys_do_what_they_say() {
     let mut alice = TestClient::open(&daemon, Options::of("alice", "phone")).await;
     alice.send("bob", "m", "hello").await;
     alice.pick("accepted").await;
-    screen.until_shows("session opened  alice").await;
+    screen.until_shows("session opened alice").await;
     screen.until_shows("sessions 1").await;
     screen.until_shows("bob").await;
     screen.press("s").await;
