@@ -50,6 +50,8 @@ const PLAIN = /** @type {Record<string, string>} */ ({
   storage_unavailable: "The disk is full or failing; nothing was done.",
   shutting_down: "The daemon is about to stop; nothing was done.",
   unknown_outcome: "No answer came in time. It may have been done, or may still be: look again in a moment.",
+  corrupt: "There is no message in this dead letter that could be read.",
+  too_many_listeners: "Eight pages or programs listen to the daemon already, which is all that it allows.",
   internal: "Something went wrong inside the daemon. Its log says more.",
 });
 

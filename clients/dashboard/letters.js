@@ -28,7 +28,7 @@ export function letters(context) {
       { title: "For", kind: "wide", node: ({ user, device }) => h("span", {}, userLink(user), device === undefined ? null : h("span", { class: "soft" }, ` on ${device}`)) },
       { title: "From", node: ({ message }) => h("span", { class: "name", dir: "auto" }, message?.from ?? "–") },
       { title: "Why", kind: "wide", text: ({ reason }) => REASONS[reason] ?? reason },
-      { title: "Since", text: ({ buried_ms }) => moment(buried_ms) },
+      { title: "Since", kind: "moment", text: ({ buried_ms }) => moment(buried_ms) },
       { title: "Message", kind: "wide", node: messageCell },
       { title: "", kind: "actions", node: requeue },
     ],
@@ -79,7 +79,7 @@ export function letters(context) {
     "div",
     {},
     h("div", { class: "page-head" }, h("h1", { tabindex: "-1" }, "Dead letters"), clear),
-    h("p", { class: "lead soft" }, "Messages that were accepted and then not delivered, the oldest first. The list is bounded in size and age."),
+    h("p", { class: "lead soft" }, "Messages that were accepted and then not delivered, the oldest first. The list is bounded in size and age. “Queue again” puts one back at the end of its user's queue, for every device."),
     notice.element,
     h("section", { class: "card", "aria-label": "Dead letters" }, table.element, pager.element),
   );

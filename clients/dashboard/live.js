@@ -15,7 +15,7 @@ import { ApiError, problem, sentence } from "./api.js";
 
 const BACKOFF_MIN_MS = 500;
 const BACKOFF_MAX_MS = 15_000;
-/** `stats` comes every second; a stream that says nothing for so long is a dead one. */
+/** Something comes every second, a comment at least; a stream that says nothing for so long is a dead one. */
 const SILENCE_MS = 6000;
 
 export class Live {
@@ -71,10 +71,7 @@ export class Live {
     try {
       const response = await fetch("/v1/events", { signal: stop.signal, cache: "no-store", headers: { accept: "text/event-stream" } });
       if (!response.ok || response.body === null) throw problem(response, await response.text());
-      for await (const event of parse(chunks(response.body))) {
-        heard();
-        this.#tell(event);
-      }
+      for await (const event of parse(chunks(response.body, heard))) this.#tell(event);
       return { reason: "The daemon has ended the stream.", isRefused: false };
     } catch (error) {
       if (error instanceof ApiError) return { reason: sentence(error), isRefused: !error.unreachable };
@@ -104,14 +101,16 @@ export class Live {
 
 /**
  * @param {ReadableStream<Uint8Array>} body
+ * @param {() => void} heard called for each piece
  * @returns {AsyncGenerator<string>}
  */
-async function* chunks(body) {
+async function* chunks(body, heard) {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
+    heard();
     yield decoder.decode(value, { stream: true });
   }
 }

@@ -25,8 +25,8 @@ export function messageList(context, user, reload) {
     key: (/** @type {Message} */ { seq }) => String(seq),
     columns: [
       { title: "From", node: ({ from }) => h("span", { class: "name", dir: "auto" }, from) },
-      { title: "Taken in", text: ({ ts_ms }) => moment(ts_ms) },
-      { title: "Expires", text: ({ expires_ms }) => ahead(expires_ms) },
+      { title: "Taken in", kind: "moment", text: ({ ts_ms }) => moment(ts_ms) },
+      { title: "Expires", kind: "moment", text: ({ expires_ms }) => ahead(expires_ms) },
       { title: "Message", kind: "wide", node: (message) => body(message.body_bytes, () => read(user, message.seq), `${message.id} · seq ${message.seq}${message.retry ? " · a repeat" : ""}`) },
       { title: "", kind: "actions", node: ({ seq, from }) => purge(seq, from) },
     ],
