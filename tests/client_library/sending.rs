@@ -56,14 +56,19 @@ async fn passing_rejections_and_unknown_outcomes_are_repeated_until_accepted() {
     let mut peer = server.welcome().await;
     let sent = send_in_background(&client, "hi");
     let first = peer.hear_a("send").await;
-    let passing =
-        ["unknown_outcome", "rate_limited", "queue_full", "overloaded", "storage_unavailable", "shutting_down"];
+    let passing = ["unknown_outcome", "rate_limited", "queue_full", "overloaded", "storage_unavailable"];
     let mut frame = first.clone();
     for code in passing {
         peer.reject(&frame, code, 1).await;
         frame = peer.hear_a("send").await;
         assert_eq!((&frame["id"], &frame["retry"]), (&first["id"], &json!(true)), "after {code}");
     }
+    // A router that stops is not asked again: the next one is.
+    peer.reject(&frame, "shutting_down", 1).await;
+    peer.close(1012).await;
+    peer = server.welcome().await;
+    frame = peer.hear_a("send").await;
+    assert_eq!((&frame["id"], &frame["retry"]), (&first["id"], &json!(true)), "after shutting_down");
     peer.accept(&frame, false).await;
     within("the answer", sent).await.unwrap().unwrap();
 }
