@@ -53,7 +53,7 @@ const fn content_type(path: &str) -> &'static str {
 pub static DEMO: &[Page] = pages! {
     "/" from "demo": [
         "index.html"
-        "announcer.js" "archive.js" "base.css" "chat.css" "chat.js" "composer.js" "connection.js" "dom.js"
+        "announcer.js" "archive.js" "base.css" "chat.css" "chat.js" "composer.js" "connection.js" "conversation.css" "dom.js"
         "icon.svg" "main.js" "people.js" "thread.js" "words.js" "you.js"
     ]
     "/client/" from "js/src": [
@@ -71,7 +71,7 @@ pub static DASHBOARD: &[Page] = pages! {
         "index.html"
         "api.js" "banners.js" "base.css" "bodies.js" "chart.js" "confirm.js" "context.js" "daemon.js"
         "dashboard.css" "dom.js" "events.js" "feed.js" "format.js" "history.js" "icon.svg" "letters.js"
-        "live.js" "main.js" "messages.js" "overview.js" "queues.js" "sessions.js" "table.js" "user.js"
+        "live.js" "main.js" "messages.js" "overview.js" "parts.css" "queues.js" "sessions.js" "table.js" "user.js"
         "users.js"
     ]
 };
