@@ -53,9 +53,10 @@ const fn content_type(path: &str) -> &'static str {
 pub static DEMO: &[Page] = pages! {
     "/" from "demo": [
         "index.html"
-        "announcer.js" "archive.js" "base.css" "chat.css" "chat.js" "composer.js" "connection.js" "conversation.css" "dom.js"
-        "icon.svg" "main.js" "people.js" "thread.js" "words.js" "you.js"
+        "announcer.js" "archive.js" "chat.css" "chat.js" "composer.js" "connection.js" "conversation.css"
+        "main.js" "people.js" "thread.js" "words.js" "you.js"
     ]
+    "/shared/" from "shared": ["base.css" "dom.js" "icon.svg"]
     "/client/" from "js/src": [
         "backoff.js" "client.js" "clock.js" "closecodes.js" "connection.js" "device.js" "errors.js" "events.js"
         "fitting.js" "frames.js" "handlers.js" "ids.js" "index.js" "intake.js" "journal.js" "keys.js" "link.js"
@@ -69,11 +70,12 @@ pub static DEMO: &[Page] = pages! {
 pub static DASHBOARD: &[Page] = pages! {
     "/" from "dashboard": [
         "index.html"
-        "api.js" "banners.js" "base.css" "bodies.js" "chart.js" "confirm.js" "context.js" "daemon.js"
-        "dashboard.css" "dom.js" "events.js" "feed.js" "format.js" "history.js" "icon.svg" "letters.js"
+        "api.js" "banners.js" "bodies.js" "chart.js" "confirm.js" "context.js" "daemon.js"
+        "dashboard.css" "events.js" "feed.js" "format.js" "history.js" "letters.js"
         "live.js" "main.js" "messages.js" "overview.js" "parts.css" "queues.js" "sessions.js" "table.js" "user.js"
         "users.js"
     ]
+    "/shared/" from "shared": ["base.css" "dom.js" "icon.svg"]
 };
 
 #[cfg(test)]
@@ -109,8 +111,9 @@ mod tests {
     fn every_file_of_a_page_is_served() {
         // What keeps files in Node is not for browsers.
         let client = files("js/src", "/client/").into_iter().filter(|path| path != "/client/storage/file.js");
-        assert_eq!(served(DEMO), files("demo", "/").into_iter().chain(client).collect());
-        assert_eq!(served(DASHBOARD), files("dashboard", "/"));
+        let with_shared = |page| files(page, "/").into_iter().chain(files("shared", "/shared/"));
+        assert_eq!(served(DEMO), with_shared("demo").chain(client).collect());
+        assert_eq!(served(DASHBOARD), with_shared("dashboard").collect());
     }
 
     /// The gateway answers through a session's outbox, which has bounds.

@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { confirm } from "./confirm.js";
 import { action, Notice } from "./context.js";
-import { h, setText } from "./dom.js";
+import { h, setText } from "/shared/dom.js";
 import { bytes, duration } from "./format.js";
 
 /** @typedef {import("./api.js").Health} Health */

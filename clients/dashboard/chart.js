@@ -1,6 +1,6 @@
 // A line chart of the last five minutes, drawn as SVG. The text around it is HTML, so that it keeps its size.
 
-import { h, s, setText } from "./dom.js";
+import { h, s, setText } from "/shared/dom.js";
 import { SPAN_MS } from "./history.js";
 import { timeOfDay } from "./format.js";
 

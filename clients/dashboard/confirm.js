@@ -1,6 +1,6 @@
 // The question before something that cannot be taken back.
 
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { sentence } from "./api.js";
 
 /**

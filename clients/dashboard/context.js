@@ -1,7 +1,7 @@
 // What every page of the dashboard is given, and the pieces that several of them use.
 
 import { ApiError, sentence } from "./api.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 
 /** @typedef {import("./api.js").Health} Health */
 /** @typedef {import("./live.js").LiveEvent} LiveEvent */

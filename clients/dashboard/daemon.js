@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { confirm } from "./confirm.js";
 import { action, Notice, refresh } from "./context.js";
-import { h, setText } from "./dom.js";
+import { h, setText } from "/shared/dom.js";
 import { count } from "./format.js";
 
 /** Configuration changes only with a restart. */

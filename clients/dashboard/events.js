@@ -1,7 +1,7 @@
 // The feed of events, as a short list on the first page and as a page of its own.
 
 import { userAddress } from "./context.js";
-import { h, setText } from "./dom.js";
+import { h, setText } from "/shared/dom.js";
 import { FEED_MAX, KINDS } from "./feed.js";
 import { counted, timeOfDay } from "./format.js";
 

@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { confirm } from "./confirm.js";
 import { action, Notice, Pager, refresh, userLink } from "./context.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { REASONS } from "./feed.js";
 import { counted, moment } from "./format.js";
 import { body } from "./messages.js";

@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { Banners } from "./banners.js";
 import { daemon } from "./daemon.js";
-import { byId, h, setText } from "./dom.js";
+import { byId, h, setText } from "/shared/dom.js";
 import { events } from "./events.js";
 import { Feed } from "./feed.js";
 import { duration } from "./format.js";

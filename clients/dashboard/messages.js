@@ -3,7 +3,7 @@
 import { api, ApiError } from "./api.js";
 import { confirm } from "./confirm.js";
 import { action, Notice, Pager } from "./context.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { ahead, bytes, counted, moment } from "./format.js";
 import { Table } from "./table.js";
 

@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { Chart } from "./chart.js";
 import { Notice, refresh, userLink } from "./context.js";
-import { h, setText } from "./dom.js";
+import { h, setText } from "/shared/dom.js";
 import { eventList } from "./events.js";
 import { ago, brief, bytes, count, counted, duration, latency, percent, rate } from "./format.js";
 import { Table } from "./table.js";

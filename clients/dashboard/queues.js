@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { Notice, refresh, userLink } from "./context.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { ago, bytes, count } from "./format.js";
 import { Table } from "./table.js";
 

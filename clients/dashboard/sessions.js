@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { confirm } from "./confirm.js";
 import { action, Notice, Pager, refresh, stateMark, userLink } from "./context.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { ago, count } from "./format.js";
 import { Table } from "./table.js";
 

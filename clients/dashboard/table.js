@@ -1,6 +1,6 @@
 // Tables that refresh in place: rows are kept by their key, so that focus and selection survive.
 
-import { h, setText } from "./dom.js";
+import { h, setText } from "/shared/dom.js";
 
 /**
  * @template Row

@@ -3,7 +3,7 @@
 import { api, ApiError } from "./api.js";
 import { confirm } from "./confirm.js";
 import { action, Notice, refresh, stateMark } from "./context.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { ago, bytes, count, counted, moment } from "./format.js";
 import { messageList } from "./messages.js";
 import { sessionTable } from "./sessions.js";

@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { Notice, Pager, refresh, stateMark, userAddress, userLink } from "./context.js";
-import { h } from "./dom.js";
+import { h } from "/shared/dom.js";
 import { ago } from "./format.js";
 import { Table } from "./table.js";
 

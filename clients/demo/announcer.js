@@ -1,7 +1,7 @@
 // Says what came to those who listen to the page. The list of messages itself is not live: a change of conversation
 // would be read out from its first word.
 
-import { byId } from "./dom.js";
+import { byId } from "/shared/dom.js";
 import { counted } from "./words.js";
 
 const TOGETHER_MS = 600;

@@ -1,6 +1,6 @@
 // Where one writes. Enter sends; what is not sent yet is kept for each person while the page lives.
 
-import { byId } from "./dom.js";
+import { byId } from "/shared/dom.js";
 
 const HEIGHT_MAX_PX = 180;
 

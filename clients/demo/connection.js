@@ -1,6 +1,6 @@
 // Says how the connection is, and what can be done about it.
 
-import { byId, setText } from "./dom.js";
+import { byId, setText } from "/shared/dom.js";
 
 /** @typedef {import("./chat.js").Connection} Connection */
 

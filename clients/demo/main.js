@@ -4,7 +4,7 @@ import { announce } from "./announcer.js";
 import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
 import { ConnectionView } from "./connection.js";
-import { byId, setText } from "./dom.js";
+import { byId, setText } from "/shared/dom.js";
 import { addressOf, People } from "./people.js";
 import { Thread } from "./thread.js";
 import { counted, nameProblem, presenceText, said } from "./words.js";

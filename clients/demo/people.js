@@ -1,6 +1,6 @@
 // The list of people: who they are, how they are, and what is unread.
 
-import { byId, h, setText } from "./dom.js";
+import { byId, h, setText } from "/shared/dom.js";
 import { presenceText, said } from "./words.js";
 
 /** @typedef {import("./chat.js").Person} Person */

@@ -1,6 +1,6 @@
 // The messages of one conversation. Only a stretch of them is in the page, however long the conversation is.
 
-import { byId, h, setText } from "./dom.js";
+import { byId, h, setText } from "/shared/dom.js";
 import { counted, dayName, FAILURES, isSameDay, said, timeOfDay, wholeMoment } from "./words.js";
 
 /** @typedef {import("./archive.js").Entry} Entry */

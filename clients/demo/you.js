@@ -1,6 +1,6 @@
 // One's own name and status, and the dialog that changes them.
 
-import { byId, setText } from "./dom.js";
+import { byId, setText } from "/shared/dom.js";
 
 /** @typedef {import("./chat.js").Status} Status */
 

@@ -123,13 +123,7 @@ impl Daemon {
         let owners = spawn_owners(&config, &Boot { ceiling: reader.ceiling(), ..boot.clone() }, &world, mail, &metrics);
         let (announcer, phase) = shutdown::channel();
         let desk = Desk { router: router.clone(), outstanding: outstanding.clone(), metrics: metrics.clone(), clock };
-        let gateway = match Gateway::bind(config.clone(), desk, phase.clone()) {
-            Ok(gateway) => gateway,
-            Err(error) => {
-                close_store(&writer, true).await?;
-                return Err(error.into());
-            }
-        };
+        let gateway = open_gateway(&config, desk, &phase, &writer).await?;
         let paused = writer.expiry_paused();
         let drain = Arc::new(Notify::new());
         let controls = DaemonControls { writer: writer.clone(), metrics: metrics.clone(), drain: drain.clone() };
@@ -216,6 +210,22 @@ pub async fn serve(config: Config, next_steps: &str) -> Result<(), DaemonError> 
     tokio::select! {
         ended = daemon.run(async move { stop.notified().await }) => ended,
         () = async { signals.next().await; asked.notify_one(); signals.next().await } => Err(DaemonError::SecondSignal),
+    }
+}
+
+/// A door that does not open closes the store again, in order.
+async fn open_gateway(
+    config: &Arc<Config>,
+    desk: Desk,
+    phase: &shutdown::Listener,
+    writer: &Writer,
+) -> Result<Gateway, DaemonError> {
+    match Gateway::bind(config.clone(), desk, phase.clone()) {
+        Ok(gateway) => Ok(gateway),
+        Err(error) => {
+            close_store(writer, true).await?;
+            Err(error.into())
+        }
     }
 }
 

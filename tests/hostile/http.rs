@@ -21,7 +21,7 @@ async fn what_is_no_upgrade_gets_the_status_for_it() {
     };
     let cases: Vec<(u16, String)> = vec![
         (426, "GET /v1/connect HTTP/1.1\r\nhost: doorstep\r\n\r\n".to_owned()),
-        (426, "GET / HTTP/1.1\r\nhost: doorstep\r\n\r\n".to_owned()),
+        (426, "GET /nowhere HTTP/1.1\r\nhost: doorstep\r\n\r\n".to_owned()),
         (426, without("connection: upgrade")),
         (426, without("upgrade: websocket")),
         (426, without("sec-websocket-version: 13")),

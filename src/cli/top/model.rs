@@ -21,7 +21,6 @@ pub(super) struct Stats {
     pub connections: u64,
     pub sessions: u64,
     pub users_online: u64,
-    pub pending_appends: u64,
     pub queues: Totals,
     pub elided_share: Option<f64>,
     pub rates: Option<Rates>,

@@ -143,7 +143,7 @@ fn draw_queues(frame: &mut Frame<'_>, model: &Model, area: Rect) {
 
 fn totals(stats: &Stats) -> String {
     let elided = stats.elided_share.map_or_else(String::new, |share| format!(", {:.1} % never on disk", share * 100.0));
-    format!(": {} in all, {} pending{elided}", size(stats.queues.bytes), stats.pending_appends)
+    format!(": {} in all{elided}", size(stats.queues.bytes))
 }
 
 fn draw_happenings(frame: &mut Frame<'_>, model: &Model, area: Rect) {
@@ -213,7 +213,7 @@ mod tests {
     fn stats(at_ms: u64, sends: u64) -> News {
         let stats = json!({
             "at_ms": at_ms, "version": "1.2.3", "uptime_ms": 200_000, "connections": 9, "sessions": 7, "users_online": 6,
-            "pending_appends": 2, "queues": { "messages": 40_122, "bytes": 2048 }, "elided_share": 0.5,
+            "queues": { "messages": 40_122, "bytes": 2048 }, "elided_share": 0.5,
             "rates": { "commit_seconds": { "mean": 0.001, "p50": 0.001, "p99": 0.0032 } },
             "counters": { "sends": sends, "deliveries": 0, "stored_messages": 0, "rejected": 3 },
         });
@@ -257,7 +257,7 @@ mod tests {
             "sessions 7",
             "waiting 40 122",
             "commit p99 3.2 ms",
-            "queues by depth: 2.0 KiB in all, 2 pending, 50.0 % never on disk",
+            "queues by depth: 2.0 KiB in all, 50.0 % never on disk",
             "bob",
             "events: 6 online, 9 connections, 3 rejected",
             "01:01:01 session opened carol  device phone",

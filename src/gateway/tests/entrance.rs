@@ -54,7 +54,7 @@ async fn raw(house: &House, request: &str) -> String {
 #[tokio::test]
 async fn what_is_no_upgrade_is_answered_in_http() {
     let house = open(config());
-    assert!(raw(&house, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.starts_with("HTTP/1.1 426 "));
+    assert!(raw(&house, "GET /nowhere HTTP/1.1\r\nhost: x\r\n\r\n").await.starts_with("HTTP/1.1 426 "));
     assert!(raw(&house, "POST /v1/connect HTTP/1.1\r\nhost: x\r\n\r\n").await.starts_with("HTTP/1.1 405 "));
     assert!(raw(&house, "\x16\x03\x01 what is this\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
 }
