@@ -168,11 +168,12 @@ export class Sender {
   /** @param {Record<string, any>} frame */
   accepted({ id, to, seq, stored }) {
     const entry = this.#outbox.find(to, id);
-    if (entry === undefined || !this.#remove(entry)) return;
+    if (entry === undefined) return;
     const accepted = { id: entry.id, seq, stored: stored === true };
-    entry.resolve(accepted);
-    this.#settled({ ...accepted, to: entry.to });
-    this.#flow();
+    this.#end(entry, () => {
+      entry.resolve(accepted);
+      this.#settled({ ...accepted, to: entry.to });
+    });
   }
 
   /**
@@ -270,20 +271,26 @@ export class Sender {
    * @param {{ cause?: unknown }} [more]
    */
   #fail(entry, code, reason, more) {
-    if (!this.#remove(entry)) return;
     const error = failure(entry, code, reason, entry.maybeTaken || entry.inFlight, more);
-    entry.reject(error);
-    this.#settled({ id: entry.id, to: entry.to, error });
-    this.#flow();
+    this.#end(entry, () => {
+      entry.reject(error);
+      this.#settled({ id: entry.id, to: entry.to, error });
+    });
   }
 
-  /** @param {Entry} entry */
-  #remove(entry) {
-    if (!this.#outbox.remove(entry)) return false;
-    // When the process ends before that is stored, the message is sent once more, and gets the same answer. The journal
-    // reports what goes wrong.
-    this.#journal?.must([[entry.key, undefined]]).catch(() => {});
-    return true;
+  /**
+   * The message has its answer. The application hears of it when that is stored, because a message that it was told to
+   * have failed must not be sent by the next process.
+   *
+   * @param {Entry} entry
+   * @param {() => void} tell
+   */
+  #end(entry, tell) {
+    if (!this.#outbox.remove(entry)) return;
+    // The journal tries until the client ends, and reports what goes wrong.
+    if (this.#journal === undefined) tell();
+    else this.#journal.must([[entry.key, undefined]]).then(tell, tell);
+    this.#flow();
   }
 }
 

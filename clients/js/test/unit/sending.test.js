@@ -5,23 +5,7 @@ import { test } from "node:test";
 
 import { MemoryStorage } from "../../src/index.js";
 import { Bench, deferred, outcome, turn } from "../support/fake.js";
-
-const bodies = (socket) => socket.take("send").map(({ body }) => body);
-
-function answer(socket, { id, to }, fields = {}) {
-  socket.say({ type: "accepted", id, to, seq: 7, stored: true, ...fields });
-}
-
-function reject(socket, { id, to }, code, fields = {}) {
-  socket.say({ type: "rejected", id, to, code, reason: "because", ...fields });
-}
-
-async function sent(bench, to, body, options) {
-  const result = outcome(bench.client.send(to, body, options));
-  await turn();
-  const frames = bench.socket.take("send");
-  return { result, frame: frames.at(-1) };
-}
+import { answer, bodies, reject, sent } from "../support/sends.js";
 
 test("a send resolves when it is accepted", async () => {
   const bench = new Bench();
@@ -272,97 +256,6 @@ test("the outbox is bounded, by number and by bytes", async () => {
   assert.equal((await sent(other, "bob", 5)).frame.body, 5, "an answer makes room");
 });
 
-test("no frame goes out before its message is stored", async () => {
-  const storage = new MemoryStorage();
-  const bench = new Bench({ storage });
-  await bench.start();
-  const gate = deferred();
-  const write = storage.write.bind(storage);
-  storage.write = async (changes) => {
-    await gate.promise;
-    await write(changes);
-  };
-  for (const body of [1, 2]) void bench.client.send("bob", body);
-  await turn();
-  assert.deepEqual(bodies(bench.socket), []);
-  gate.resolve();
-  await turn();
-  assert.deepEqual(bodies(bench.socket), [1, 2]);
-});
-
-test("a send that cannot be stored fails, and does not turn up later", async () => {
-  const storage = new MemoryStorage();
-  const bench = new Bench({ storage });
-  await bench.start();
-  const write = storage.write.bind(storage);
-  storage.write = async (changes) => {
-    storage.write = write;
-    await write(changes);
-    throw new Error("the disk broke after it");
-  };
-  const result = outcome(bench.client.send("bob", 1));
-  await bench.clock.advance(10_000);
-  assert.deepEqual([result.error.code, result.error.maybeTaken], ["storage_failed", false]);
-  assert.equal(result.error.cause.message, "the disk broke after it");
-  assert.deepEqual(bodies(bench.socket), []);
-  const left = (await storage.load("")).filter(([key]) => key.includes("/outbox/"));
-  assert.deepEqual(left, []);
-});
-
-test("what was not answered survives the process, in order, marked as a repeat", async () => {
-  const storage = new MemoryStorage();
-  const bench = new Bench({ storage });
-  await bench.start();
-  for (const body of [1, 2, 3, 4]) void bench.client.send("bob", body, { ttlMs: 10 + body });
-  await turn();
-  const frames = bench.socket.take("send");
-  answer(bench.socket, frames[1]);
-  await turn();
-  bench.client.abandon();
-  const later = bench.another();
-  await later.start();
-  assert.deepEqual(later.outbox().map(({ body }) => body), [1, 3, 4]);
-  const fresh = outcome(later.send("bob", 5));
-  await bench.welcome();
-  const repeats = bench.socket.take("send");
-  const expected = [...[0, 2, 3].map((place) => ({ ...frames[place], retry: true }))];
-  assert.deepEqual(repeats.slice(0, 3), expected);
-  assert.deepEqual([repeats[3].body, repeats[3].retry], [5, undefined]);
-  for (const frame of repeats) answer(bench.socket, frame);
-  await turn();
-  assert.ok(fresh.value);
-  assert.equal(bench.told("settled").length, 5);
-  later.abandon();
-  const last = bench.another();
-  await last.start();
-  assert.deepEqual(last.outbox(), []);
-});
-
-test("a deadline holds in the next process too", async () => {
-  const storage = new MemoryStorage();
-  const bench = new Bench({ storage, sendTimeoutMs: 1000 });
-  await bench.client.start();
-  void bench.client.send("bob", 1).catch(() => {});
-  await turn();
-  bench.client.abandon();
-  await bench.clock.sleep(600);
-  const later = bench.another();
-  await later.start();
-  await bench.clock.advance(399);
-  assert.equal(bench.told("settled").length, 0);
-  await bench.clock.advance(1);
-  const { error } = bench.told("settled")[0];
-  assert.deepEqual([error.code, error.maybeTaken], ["timeout", true], "nobody knows what became of it");
-});
-
-test("with storage a send waits for as long as it takes", async () => {
-  const bench = new Bench({ storage: new MemoryStorage() });
-  await bench.client.start();
-  const result = outcome(bench.client.send("bob", 1));
-  await bench.clock.sleep(30 * 86_400_000);
-  assert.equal(result.isSettled, false);
-});
-
 test("what is said before the storage is open keeps its order, and its failure is told", async () => {
   const storage = new MemoryStorage();
   const load = storage.load.bind(storage);
@@ -402,48 +295,6 @@ test("close fails what has no answer, and hears answers until the router closes"
   const failures = results.slice(1).map(({ error }) => [error.code, error.maybeTaken]);
   assert.deepEqual(failures, [["closed", true], ["closed", false]]);
   assert.equal(bench.told("settled").length, 3);
-});
-
-test("close keeps what is stored: its promise ends, the message does not", async () => {
-  const storage = new MemoryStorage();
-  const bench = new Bench({ storage });
-  await bench.start();
-  const { result } = await sent(bench, "bob", 1);
-  const end = outcome(bench.client.close());
-  await bench.clock.advance(0);
-  bench.socket.end(1000);
-  await turn();
-  assert.ok(end.isSettled);
-  assert.deepEqual([result.error.code, result.error.kept], ["closed", true]);
-  assert.equal(bench.told("settled").length, 0);
-  const later = bench.another();
-  await later.start();
-  assert.equal(later.outbox().length, 1);
-});
-
-test("forget removes what is stored, and fails what has no answer", async () => {
-  const storage = new MemoryStorage();
-  const bench = new Bench({ storage, device: undefined });
-  await bench.start();
-  const { result } = await sent(bench, "bob", 1);
-  const end = outcome(bench.client.forget());
-  bench.socket.end(1000);
-  await turn();
-  assert.equal(end.error, undefined);
-  assert.equal(result.error.kept, false);
-  assert.deepEqual(await storage.load(""), []);
-});
-
-test("a takeover ends the client for good, and keeps what is stored for the one that took over", async () => {
-  const storage = new MemoryStorage();
-  const bench = new Bench({ storage });
-  await bench.start();
-  const { result } = await sent(bench, "bob", 1);
-  bench.socket.end(4409, "replaced");
-  await bench.clock.advance(600_000);
-  assert.equal(bench.sockets.length, 1);
-  assert.equal(result.error.kept, true);
-  assert.deepEqual(bench.told("closed"), [{ reason: "refused", code: 4409, message: "replaced" }]);
 });
 
 test("sends of a listener to settled are in order", async () => {
@@ -490,21 +341,4 @@ test("pings are answered by number, and fail with the connection", async () => {
   bench.socket.end();
   await turn();
   assert.equal(first.error.name, "NotConnectedError");
-});
-
-test("an answer to another message does not let one out that is not stored", async () => {
-  const storage = new MemoryStorage();
-  const bench = new Bench({ storage });
-  await bench.start();
-  const { frame } = await sent(bench, "bob", 1);
-  const gate = deferred();
-  storage.write = () => gate.promise;
-  void bench.client.send("bob", 2);
-  await turn();
-  answer(bench.socket, frame);
-  await turn();
-  assert.deepEqual(bodies(bench.socket), []);
-  gate.resolve();
-  await turn();
-  assert.deepEqual(bodies(bench.socket), [2]);
 });
