@@ -49,6 +49,8 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! A whole program, with a storage, is in `clients/rust/echo.rs`.
 
 mod buffer;
 mod dial;

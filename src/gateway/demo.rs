@@ -14,7 +14,7 @@ const HEADERS_MAX: usize = 64;
 /// The response to a request for a file of the page; none where it is something else, which is then still to be
 /// read from the wire.
 pub async fn response(wire: &mut Wire) -> Option<Vec<u8>> {
-    let (method, page) = asked_for(wire.look_ahead(HEAD_BYTES_MAX).await)?;
+    let (method, page) = asked_for(wire.look_ahead(HEAD_BYTES_MAX, is_decided).await)?;
     let head = format!(
         "HTTP/1.1 {}\r\nconnection: close\r\ncontent-type: {}\r\ncontent-length: {}\r\ncache-control: no-cache\r\n\
          content-security-policy: {CONTENT_SECURITY_POLICY}\r\nx-content-type-options: nosniff\r\n\
@@ -34,6 +34,12 @@ pub async fn response(wire: &mut Wire) -> Option<Vec<u8>> {
 enum Method {
     Get,
     Head,
+}
+
+/// Whether more of it could still make it a request: whoever says something else has an answer coming at once.
+fn is_decided(head: &[u8]) -> bool {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    !matches!(httparse::Request::new(&mut headers).parse(head), Ok(httparse::Status::Partial))
 }
 
 fn asked_for(head: &[u8]) -> Option<(Method, &'static Page)> {
@@ -58,6 +64,17 @@ fn asked_for(head: &[u8]) -> Option<(Method, &'static Page)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Regression: bytes of no HTTP at all were waited for until the time was over.
+    #[test]
+    fn what_is_no_request_is_seen_at_once() {
+        for whole in ["\u{16}\u{3}\u{1}", "hello?\r\n", "GET / HTTP/1.1\r\n\r\n", "GET / HTTP/9"] {
+            assert!(is_decided(whole.as_bytes()), "{whole:?}");
+        }
+        for part in ["", "GE", "GET / HTTP/1.1\r\nhost: a\r\n"] {
+            assert!(!is_decided(part.as_bytes()), "{part:?}");
+        }
+    }
 
     #[test]
     fn only_plain_requests_for_known_files_are_the_demos() {

@@ -50,21 +50,14 @@ impl Wire {
         std::mem::take(&mut self.heard)
     }
 
-    /// Looks at the head of a request, up to `bytes_max` of it, without taking it away. Shorter when the peer
-    /// ends before.
-    pub async fn look_ahead(&mut self, bytes_max: usize) -> &[u8] {
-        while self.ahead.len() < bytes_max {
-            let before = self.ahead.len();
-            let room = (bytes_max - before) as u64;
+    /// Looks at what comes without taking it away, until it `is_enough`, the peer ends or `bytes_max` are there.
+    pub async fn look_ahead(&mut self, bytes_max: usize, is_enough: impl Fn(&[u8]) -> bool) -> &[u8] {
+        while self.ahead.len() < bytes_max && !is_enough(&self.ahead) {
+            let room = (bytes_max - self.ahead.len()) as u64;
             // A broken socket shows itself again to whoever reads next.
             match (&mut self.half).take(room).read_buf(&mut self.ahead).await {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {}
-            }
-            // The end may have come in two pieces.
-            let fresh = self.ahead.get(before.saturating_sub(3)..).unwrap_or_default();
-            if memchr::memmem::find(fresh, b"\r\n\r\n").is_some() {
-                break;
             }
         }
         &self.ahead
