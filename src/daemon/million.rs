@@ -97,15 +97,20 @@ async fn say_hello(mut pipe: DuplexStream, number: usize) -> DuplexStream {
     let upgrade = "GET /v1/connect HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     pipe.write_all(upgrade.as_bytes()).await.unwrap();
+    until_hears(&mut pipe, b"\r\n\r\n").await;
     let hello = format!(r#"{{"type":"hello","user":"u{number}"}}"#);
     let mut frame = vec![0x81, 0x80 | u8::try_from(hello.len()).unwrap(), 0, 0, 0, 0];
     frame.extend_from_slice(hello.as_bytes());
     pipe.write_all(&frame).await.unwrap();
+    until_hears(&mut pipe, b"caught_up").await;
+    pipe
+}
+
+async fn until_hears(pipe: &mut DuplexStream, what: &[u8]) {
     let mut heard = Vec::new();
-    while !heard.windows(9).any(|text| text == b"caught_up") {
+    while !heard.windows(what.len()).any(|text| text == what) {
         assert!(pipe.read_buf(&mut heard).await.unwrap() > 0, "{}", String::from_utf8_lossy(&heard));
     }
-    pipe
 }
 
 /// What a pipe costs through which as much has gone.

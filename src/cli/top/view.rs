@@ -95,7 +95,7 @@ fn draw_charts(frame: &mut Frame<'_>, model: &Model, area: Rect, across: usize) 
     ];
     let rows: Rc<[Rect]> = Layout::vertical(vec![Constraint::Fill(1); CHARTS.div_ceil(across)]).split(area);
     for (row, charts) in rows.iter().zip(charts.chunks(across)) {
-        let cells: Rc<[Rect]> = Layout::horizontal(vec![Constraint::Fill(1); across]).split(*row);
+        let cells: Rc<[Rect]> = Layout::horizontal(vec![Constraint::Fill(1); across]).spacing(2).split(*row);
         for (cell, (name, series, words)) in cells.iter().zip(charts) {
             draw_chart(frame, *cell, name, series, *words);
         }
@@ -116,7 +116,7 @@ fn draw_chart(frame: &mut Frame<'_>, area: Rect, name: &str, series: &Series, wo
 fn draw_lists(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     let halves = [Constraint::Fill(1), Constraint::Fill(1)];
     let [queues, happenings] = match area.width >= WIDE {
-        true => Layout::horizontal(halves).areas(area),
+        true => Layout::horizontal(halves).spacing(2).areas(area),
         false => Layout::vertical(halves).areas(area),
     };
     draw_queues(frame, model, queues);
