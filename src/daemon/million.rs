@@ -4,7 +4,7 @@
 //! with nobody at their other end. `.ci/prove million` runs it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinSet;
@@ -45,6 +45,8 @@ async fn a_million_sessions_cost_the_same_each() {
     config.store.path = home.path().join("data");
     config.admin.socket = home.path().join("doorstep.sock");
     config.limits.max_handshakes = 2 * AT_ONCE;
+    // Nobody answers pings here.
+    config.gateway.heartbeat = Duration::from_secs(3600);
     config.routing.users_in_memory = 2 * all;
     let daemon = Daemon::start(config).await.unwrap();
     let entrance = Arc::new(SideEntrance::clone(&daemon.side_entrance));
