@@ -21,6 +21,7 @@ mod stats;
 mod stdout;
 mod table;
 pub mod token;
+#[cfg(feature = "top")]
 mod top;
 mod users;
 
@@ -139,6 +140,7 @@ enum Command {
     /// Show levels, rates and totals of the running daemon
     Stats,
     /// Watch the running daemon: figures, charts, queues and events, live in the terminal
+    #[cfg(feature = "top")]
     Top,
     /// Is the daemon live, ready, able to store? Exits with 1 when it is not ready
     Health,
@@ -179,7 +181,9 @@ impl Command {
         let (config, socket, json) = match self {
             Self::Serve => (true, true, false),
             Self::Chat(_) | Self::Token(_) | Self::Config(Check) => (true, false, false),
-            Self::Dashboard(_) | Self::Top => (true, true, false),
+            Self::Dashboard(_) => (true, true, false),
+            #[cfg(feature = "top")]
+            Self::Top => (true, true, false),
             Self::Config(Show) => (true, false, true),
             Self::Config(Default) => (false, false, false),
             // The rest speak to the admin socket; a bench finds the daemon's process by it.
@@ -215,6 +219,7 @@ fn dispatch(program: &str, cli: Cli) -> Result<(), CliError> {
         Command::Chat(args) => wait(chat::run(global, args)),
         Command::Bench(args) => wait(bench::run(global, args)),
         Command::Stats => wait(stats::run(global)),
+        #[cfg(feature = "top")]
         Command::Top => wait(top::run(global)),
         Command::Health => wait(health::run(global)),
         Command::Users(args) => wait(users::list(global, args)),
