@@ -53,6 +53,48 @@ async fn relay_tells_what_it_cost_the_router() {
 }
 
 #[tokio::test]
+async fn client_tells_what_an_application_gets() {
+    let daemon = Daemon::start(|_| {}).await;
+    let report = bench(&daemon, "client --pairs 3 --duration 1s --warmup 100ms --verify").await;
+    assert_clean(&report);
+    assert!(number(&report, "/messages_per_second") > 0.0, "{report}");
+    assert!(number(&report, "/accept_us/p50") > 0.0, "{report}");
+    assert_eq!(number(&report, "/reconnects"), 0.0, "{report}");
+}
+
+#[tokio::test]
+async fn client_outlives_a_router_that_is_killed() {
+    let mut daemon = Daemon::start(|_| {}).await;
+    let (url, socket) = (daemon.url(), daemon.socket());
+    let work = ["bench", "client", "--pairs", "3", "--duration", "3s", "--warmup", "0s", "--verify"];
+    let target = ["--json", "--url", &url, "--socket", socket.to_str().unwrap()];
+    let running = daemon.start_command(&[&work[..], &target].concat());
+    wait::until("there is traffic", async || {
+        let (_, stats) = daemon.admin("GET", "/v1/stats").await;
+        (number(&stats, "/counters/accepted_handed_over") > 100.0).then_some(())
+    })
+    .await;
+    let port = daemon.port();
+    daemon.kill9();
+    daemon.move_to(port);
+    daemon.restart().await;
+    let output = running.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_clean(&report);
+    assert!(number(&report, "/reconnects") > 0.0, "{report}");
+}
+
+/// A client would go on trying; whoever asks for figures wants to know that there is no router.
+#[tokio::test]
+async fn client_without_a_router_says_so() {
+    let mut daemon = Daemon::start(|_| {}).await;
+    daemon.kill9();
+    let output = daemon.command(&["bench", "client", "--pairs", "1", "--url", &daemon.url()], "").await;
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+}
+
+#[tokio::test]
 async fn a_router_that_cannot_be_looked_at_is_left_out_of_the_report() {
     let daemon = Daemon::start(|_| {}).await;
     let args = ["bench", "relay", "--pairs", "1", "--duration", "1s", "--warmup", "0s", "--url", &daemon.url()];

@@ -5,6 +5,7 @@
 //! every report says how much, so that one can tell whose limit was measured.
 
 mod alarm;
+mod client;
 mod crew;
 mod door;
 mod faults;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use super::{CliError, Global};
 use crate::config::parse_duration;
+use client::ClientArgs;
 use idle::IdleArgs;
 use latency::LatencyArgs;
 use presence::PresenceArgs;
@@ -57,7 +59,9 @@ pub struct BenchArgs {
 enum Scenario {
     /// Pairs of online users exchange messages as fast as the window allows (without a scenario: this one)
     Relay(RelayArgs),
-    /// The same at a given rate: how long a message takes when there is no rush
+    /// Pairs again, through the client library: what an application gets, also while the router is killed and restarted
+    Client(ClientArgs),
+    /// `relay` at a given rate: how long a message takes when there is no rush
     Latency(LatencyArgs),
     /// Senders write to users who are away: how many messages a second are safe on disk, and how soon
     Spill(SpillArgs),
@@ -89,6 +93,7 @@ fn measured_duration(text: &str) -> Result<Duration, String> {
 pub(super) async fn run(global: &Global, args: BenchArgs) -> Result<(), CliError> {
     match args.scenario.unwrap_or(Scenario::Relay(args.relay)) {
         Scenario::Relay(args) => relay::run(global, args).await,
+        Scenario::Client(args) => client::run(global, args).await,
         Scenario::Latency(args) => latency::run(global, args).await,
         Scenario::Spill(args) => replay::spill(global, args).await,
         Scenario::Replay(args) => replay::replay(global, args).await,

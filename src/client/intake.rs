@@ -14,8 +14,11 @@ use super::storage::NAMES_MAX;
 
 /// Most messages that one ack waits for.
 const ACK_BATCH_MAX: usize = 32;
-/// Longest time that an ack waits for company.
+/// Longest time that an ack waits for company, while the application works on what came behind it.
 const ACK_DELAY: Duration = Duration::from_millis(10);
+/// The same when the application is done with all that came: only what is on its way could be company, and whoever awaits
+/// each send waits for this ack.
+const IDLE_ACK_DELAY: Duration = Duration::from_millis(1);
 /// Names of messages remembered, to recognise a redelivery that has a new seq.
 const SEEN_MAX: usize = NAMES_MAX;
 
@@ -42,20 +45,20 @@ pub(super) struct Intake {
     /// What this connection brought and was not acked on it, in order; at most a window.
     unacked: VecDeque<Seq>,
     window: usize,
-    /// From when on an ack goes without company.
-    lone_ack_at: Instant,
+    /// When the last ack went; none on this connection.
+    acked_at: Option<Instant>,
     seen: Seen,
 }
 
 impl Intake {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             handed: Seq::ZERO,
             working: VecDeque::new(),
             safe: Seq::ZERO,
             unacked: VecDeque::new(),
             window: 0,
-            lone_ack_at: now,
+            acked_at: None,
             seen: Seen::default(),
         }
     }
@@ -68,10 +71,10 @@ impl Intake {
     }
 
     /// A new connection: everything unacked will come again, up to `window` at a time.
-    pub(super) fn connected(&mut self, window: usize, now: Instant) {
+    pub(super) fn connected(&mut self, window: usize) {
         self.unacked.clear();
         self.window = window.max(1);
-        self.lone_ack_at = now;
+        self.acked_at = None;
     }
 
     /// Takes note of a message and says whether the application shall have it.
@@ -118,7 +121,7 @@ impl Intake {
     pub(super) fn take_ack_now(&mut self, now: Instant) -> Option<Seq> {
         let count = self.ackable();
         let seq = self.unacked.drain(..count).next_back()?;
-        self.lone_ack_at = now + ACK_DELAY;
+        self.acked_at = Some(now);
         Some(seq)
     }
 
@@ -129,7 +132,10 @@ impl Intake {
         match self.ackable() {
             0 => None,
             count if count >= batch => Some(now),
-            _ => Some(self.lone_ack_at),
+            count => {
+                let delay = if count == self.unacked.len() { IDLE_ACK_DELAY } else { ACK_DELAY };
+                Some(self.acked_at.map_or(now, |acked_at| acked_at + delay))
+            }
         }
     }
 
@@ -183,8 +189,8 @@ mod tests {
     use super::*;
 
     fn intake(window: usize) -> Intake {
-        let mut intake = Intake::new(Instant::now());
-        intake.connected(window, Instant::now());
+        let mut intake = Intake::new();
+        intake.connected(window);
         intake
     }
 
@@ -229,6 +235,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_ack_hardly_waits_when_nothing_else_is_worked_on() {
+        let mut intake = intake(128);
+        for seq in 1..=2 {
+            admit(&mut intake, seq, &format!("m{seq}"), false);
+            finish(&mut intake, seq);
+        }
+        assert_eq!(intake.take_ack(Instant::now()), Some(Seq(2)));
+        admit(&mut intake, 3, "m3", false);
+        finish(&mut intake, 3);
+        assert_eq!(intake.take_ack(Instant::now()), None, "what came with it may be read in this moment");
+        tokio::time::advance(IDLE_ACK_DELAY).await;
+        assert_eq!(intake.take_ack(Instant::now()), Some(Seq(3)));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_small_window_is_not_slowed_by_batching() {
         let mut intake = intake(2);
         for seq in 1..=6 {
@@ -245,7 +266,7 @@ mod tests {
             admit(&mut intake, seq, &format!("m{seq}"), false);
         }
         finish(&mut intake, 2);
-        intake.connected(64, Instant::now());
+        intake.connected(64);
         assert_eq!(intake.take_ack_now(Instant::now()), None, "this connection brought nothing yet");
         for seq in 1..=4 {
             assert_eq!(admit(&mut intake, seq, &format!("m{seq}"), true), Admission::Known);

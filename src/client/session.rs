@@ -168,13 +168,12 @@ impl Task {
         }
         // What it was refused for has passed: the next refusal is the first of another kind.
         self.refused_token = None;
-        let now = Instant::now();
         let limits = welcome.limits;
         let (renewal, renewal_backoff) = (Renewal::None, Backoff::new(RENEWAL_PAUSE, RENEWAL_BACKOFF_MAX));
         let mut session = Session { link, limits, goodbye: None, renewal, renewal_backoff };
         session.schedule_renewal(welcome.expires_ms, &mut self.rng);
         self.online = Some(limits);
-        self.intake.connected(limits.window as usize, now);
+        self.intake.connected(limits.window as usize);
         self.watching.i_am(&welcome.user);
         let watched = self.watching.users();
         self.say_watch(&watched);

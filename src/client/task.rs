@@ -118,7 +118,7 @@ impl Task {
         Self {
             has_handles: true,
             buffer: EventBuffer::default(),
-            intake: Intake::new(Instant::now()),
+            intake: Intake::new(),
             sends: Sends::new(options.storage.is_some(), rng.fork()),
             keeper: Keeper::new(options.storage.clone()),
             untold: VecDeque::new(),

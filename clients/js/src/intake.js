@@ -8,8 +8,13 @@ import { messageName } from "./ids.js";
 
 /** Most messages that one ack waits for. */
 const ACK_BATCH_MAX = 32;
-/** Longest time that an ack waits for company. */
+/** Longest time that an ack waits for company, while the application works on what came behind it. */
 const ACK_DELAY_MS = 10;
+/**
+ * The same when the application is done with all that came: only what is on its way could be company, and whoever
+ * awaits each send waits for this ack.
+ */
+const IDLE_ACK_DELAY_MS = 1;
 
 /**
  * @typedef {object} Item a message that the application is not done with, or whose mark is not stored
@@ -38,8 +43,8 @@ export class Intake {
    */
   #unacked = [];
   #window = 0;
-  /** From when on an ack goes without company. */
-  #loneAckAt = 0;
+  /** When the last ack went on this connection. */
+  #ackedAt = -Infinity;
 
   /**
    * @param {object} setting
@@ -62,7 +67,7 @@ export class Intake {
   connected(window) {
     this.disconnected();
     this.#window = window;
-    this.#loneAckAt = this.#clock.now();
+    this.#ackedAt = -Infinity;
   }
 
   disconnected() {
@@ -117,7 +122,7 @@ export class Intake {
     this.#timer.clear();
     const last = this.#unacked.splice(0, this.#ackable()).at(-1);
     if (last === undefined) return;
-    this.#loneAckAt = this.#clock.now() + ACK_DELAY_MS;
+    this.#ackedAt = this.#clock.now();
     this.#sendAck(last.seq);
   }
 
@@ -135,8 +140,9 @@ export class Intake {
     if (count === 0) return;
     // A batch above the window would never fill; half of it keeps the router pushing.
     const batch = Math.max(1, Math.min(ACK_BATCH_MAX, Math.floor(this.#window / 2)));
-    if (count >= batch || this.#loneAckAt <= this.#clock.now()) this.ackNow();
-    else if (!this.#timer.isSet) this.#timer.setAt(this.#loneAckAt);
+    const dueAt = this.#ackedAt + (count === this.#unacked.length ? IDLE_ACK_DELAY_MS : ACK_DELAY_MS);
+    if (count >= batch || dueAt <= this.#clock.now()) this.ackNow();
+    else if (!this.#timer.isSet || this.#timer.dueAt !== dueAt) this.#timer.setAt(dueAt);
   }
 
   /** How many of the unacked, from the front, may be acked: acks are cumulative. */

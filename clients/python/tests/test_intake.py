@@ -56,6 +56,19 @@ def test_the_first_ack_after_idle_goes_at_once_and_later_ones_in_batches() -> No
     assert receiver.intake.take_ack(5.02) == 40, "10 ms are long enough"
 
 
+def test_an_ack_hardly_waits_when_nothing_else_is_worked_on() -> None:
+    receiver = Receiver(128)
+    for seq in (1, 2):
+        receiver.brings(seq)
+        receiver.done(seq)
+    assert receiver.intake.take_ack(5.0) == 2
+    receiver.brings(3)
+    receiver.done(3)
+    assert receiver.intake.take_ack(5.0) is None, "what came with it may be read in this moment"
+    assert receiver.intake.ack_at(5.0) == pytest.approx(5.001)
+    assert receiver.intake.take_ack(5.002) == 3
+
+
 def test_a_small_window_is_not_slowed_by_batching() -> None:
     receiver = Receiver(2)
     for seq in range(1, 7):

@@ -8,11 +8,13 @@ use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::lane::Lane;
+use super::plan::DRAIN_MAX;
 use super::process::{Looks, Process};
 use crate::cli::http::AdminSocket;
 use crate::cli::token::Signer;
 use crate::cli::{CliError, Global, config as configured};
-use crate::ids::UserId;
+use crate::client::{Options, TokenProvider};
+use crate::ids::{DeviceId, UserId};
 use crate::protocol::frames::Hello;
 
 /// Connections that are opened, or left, at the same time.
@@ -81,8 +83,19 @@ impl Door {
         stats.get("counters")?.get("commits")?.as_u64()
     }
 
+    fn token(&self, user: &UserId) -> Result<Option<String>, CliError> {
+        self.signer.as_ref().map(|signer| signer.sign(user, self.token_ttl)).transpose()
+    }
+
+    /// For those who come in with the client library.
+    pub(super) fn options(&self, user: &UserId) -> Result<Options, CliError> {
+        let device = DeviceId::new(DEVICE).map_err(|error| CliError::new(error.to_string()))?;
+        let options = Options::new(self.url.clone(), device).user(user.clone());
+        Ok(Options { token: self.token(user)?.map(TokenProvider::fixed), send_timeout: DRAIN_MAX, ..options })
+    }
+
     pub(super) async fn enter(&self, user: &UserId) -> Result<Lane, CliError> {
-        let token = self.signer.as_ref().map(|signer| signer.sign(user, self.token_ttl)).transpose()?;
+        let token = self.token(user)?;
         let (user, device) = (Some(user.to_string()), Some(DEVICE.to_owned()));
         Lane::connect(&self.url, Hello { user, device, token, ..Hello::default() }).await
     }

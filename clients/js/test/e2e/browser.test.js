@@ -6,11 +6,9 @@ import { describe, test } from "node:test";
 import { WebSocket } from "ws";
 
 import { Client } from "../../src/index.js";
-import { Browser, chromium } from "../support/browser.js";
+import { Browser, skip as noBrowser } from "../support/browser.js";
 import { Router, skip } from "../support/router.js";
 import { until } from "../support/wait.js";
-
-const noBrowser = chromium === undefined ? "no browser: install chromium, or name one with CHROMIUM_BIN" : false;
 
 /** Starts a client in the page; `got` is what came. */
 const START = (url) => `(async () => {

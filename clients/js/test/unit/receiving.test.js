@@ -41,7 +41,7 @@ test("the handler is told everything about a message", async () => {
   assert.deepEqual(bench.messages, [expected]);
 });
 
-test("the first ack after an idle moment goes at once, then after 32 messages or 10 ms", async () => {
+test("the first ack after an idle moment goes at once, then after 32 messages or a millisecond", async () => {
   const bench = new Bench();
   await bench.start();
   const deliver = async (first, last) => {
@@ -53,10 +53,21 @@ test("the first ack after an idle moment goes at once, then after 32 messages or
   assert.deepEqual(await deliver(2, 32), []);
   assert.deepEqual(await deliver(33, 33), [33]);
   assert.deepEqual(await deliver(34, 40), []);
+  await bench.clock.advance(1);
+  assert.deepEqual(acks(bench.socket), [40]);
+});
+
+test("an ack waits 10 ms for what is still being worked on", async () => {
+  const bench = new Bench({ onMessage: ({ seq }) => (seq === 3 ? deferred().promise : undefined) });
+  await bench.start();
+  bench.socket.say(message(1));
+  await turn();
+  assert.deepEqual(acks(bench.socket), [1]);
+  for (const seq of [2, 3]) bench.socket.say(message(seq));
   await bench.clock.advance(9);
   assert.deepEqual(acks(bench.socket), []);
   await bench.clock.advance(1);
-  assert.deepEqual(acks(bench.socket), [40]);
+  assert.deepEqual(acks(bench.socket), [2]);
 });
 
 test("batches are smaller than the window", async () => {

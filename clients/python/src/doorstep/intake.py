@@ -15,8 +15,11 @@ from .storage import DONE_NAMES_MAX
 
 #: Most messages that one ack waits for.
 _ACK_BATCH_MAX = 32
-#: Longest time that an ack waits for company.
+#: Longest time that an ack waits for company, while the application works on what came behind it.
 _ACK_DELAY_S = 0.01
+#: The same when the application is done with all that came: only what is on its way could be company, and whoever awaits
+#: each send waits for this ack.
+_IDLE_ACK_DELAY_S = 0.001
 
 
 class BeyondWindowError(Exception):
@@ -70,15 +73,15 @@ class Intake:
         self._unacked: deque[tuple[int, Work | None]] = deque()
         self._window = 1
         self._window_max = 1
-        #: From when on an ack goes without company.
-        self._lone_ack_at = -math.inf
+        #: When the last ack went on this connection.
+        self._acked_at = -math.inf
 
     def connected(self, window: int) -> None:
         """A new connection: everything unacked will come again, up to ``window`` at a time."""
         self._unacked.clear()
         self._window = max(window, 1)
         self._window_max = max(self._window_max, self._window)
-        self._lone_ack_at = -math.inf
+        self._acked_at = -math.inf
 
     def admit(self, frame: MessageFrame, seq: int, message_id: str) -> Work | None:
         """Takes note of a message, and returns it as `Work` if the application shall have it."""
@@ -118,7 +121,7 @@ class Intake:
         acked = None
         while self._unacked and _is_done(self._unacked[0]):
             acked, _ = self._unacked.popleft()
-            self._lone_ack_at = now + _ACK_DELAY_S
+            self._acked_at = now
         return acked
 
     def ack_at(self, now: float) -> float:
@@ -132,7 +135,9 @@ class Intake:
             ready += 1
             if ready >= batch:
                 return now
-        return self._lone_ack_at if ready else math.inf
+        if not ready:
+            return math.inf
+        return self._acked_at + (_IDLE_ACK_DELAY_S if ready == len(self._unacked) else _ACK_DELAY_S)
 
     def _note(self, seq: int, work: Work | None) -> None:
         if not self._unacked or self._unacked[-1][0] < seq:
