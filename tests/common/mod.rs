@@ -1,6 +1,6 @@
 //! What the hazard tests stand on: a real daemon, a raw client, a history checker, a control pair.
 //! Must never be kinder than the contract: nothing here retries, acknowledges or reconnects by itself.
-#![allow(dead_code, reason = "every test file is a crate of its own and uses its own part of this")]
+#![allow(dead_code, reason = "each of the test binaries uses its own part of this")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -15,7 +15,9 @@ pub mod control_pair;
 pub mod daemon;
 pub mod feed;
 pub mod inside;
+pub mod proxy;
 pub mod schema;
+pub mod traffic;
 pub mod wait;
 
 pub use doorstep::history;

@@ -1,4 +1,4 @@
-//! What must hold for any bytes whatever at each place where bytes come in. The fuzz targets and `tests/corpus.rs` call
+//! What must hold for any bytes whatever at each place where bytes come in. The fuzz targets and `tests/house/corpus.rs` call
 //! the same functions: each panics when its property does not hold, and says whether the bytes were let in.
 #![allow(
     clippy::unwrap_used,
