@@ -9,7 +9,7 @@ import { parseKeepingBodies } from "./bodies.js";
 /** @typedef {{ seq: number, id: string, from: string, ts_ms: number, expires_ms: number, retry: boolean, body_bytes: number, body?: string }} Message */
 /** @typedef {{ key: string, reason: string, user: string, device?: string, seq: number, buried_ms: number, message: Message | null }} DeadLetter */
 /** @typedef {{ user: string, messages: number, bytes: number, oldest_ms?: number | null }} Queue */
-/** @typedef {{ live: boolean, ready: boolean, draining: boolean, store: string, disk_free_bytes: number, ceiling_left_ms: number, expiry_paused: boolean }} Health */
+/** @typedef {{ live: boolean, ready: boolean, draining: boolean, store: string, commit_running_ms: number, disk_free_bytes: number, ceiling_left_ms: number, expiry_paused: boolean }} Health */
 /** @typedef {{ mean: number, p50: number, p99: number }} Summary */
 /**
  * @typedef {object} Stats
@@ -23,7 +23,7 @@ import { parseKeepingBodies } from "./bodies.js";
  * @property {number} users_loaded
  * @property {number} pending_appends
  * @property {{ messages: number, bytes: number }} queues
- * @property {Record<string, number> | null} rates
+ * @property {Record<string, number> & { commit_seconds: Summary | null } | null} rates
  * @property {number | null} elided_share
  * @property {Summary | null} commit_seconds
  * @property {Summary | null} commit_changes

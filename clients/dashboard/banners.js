@@ -9,6 +9,9 @@ import { bytes, duration } from "./format.js";
 /** @typedef {import("./api.js").Health} Health */
 /** @typedef {{ key: string, grave: boolean, title: string, text: string, button?: () => HTMLElement }} Banner */
 
+/** A commit that takes longer is worth a word. */
+const LONG_COMMIT_MS = 5000;
+
 export class Banners {
   /** @type {Map<string, { element: HTMLElement, text: HTMLElement }>} */
   #shown = new Map();
@@ -47,6 +50,11 @@ export class Banners {
   /** @returns {Banner[]} */
   #ofConnection() {
     const { state, reason, isRefused, retryAtMs } = this.context.live.state;
+    const button = () => h("button", { type: "button", class: "small", onclick: () => this.context.live.tryNow() }, "Try now");
+    if (state === "asking") {
+      const text = `${reason} The figures are asked for every second meanwhile.`;
+      return [{ key: "asking", grave: false, title: "What happens is not shown as it happens.", text, button }];
+    }
     if (state !== "down") return [];
     const leftMs = retryAtMs - Date.now();
     return [
@@ -55,7 +63,7 @@ export class Banners {
         grave: true,
         title: isRefused ? "There are no live figures." : "The daemon cannot be reached.",
         text: `${reason} ${leftMs > 0 ? `Trying again in ${duration(leftMs + 999)}; the figures below are old.` : "Trying …"}`,
-        button: () => h("button", { type: "button", class: "small", onclick: () => this.context.live.tryNow() }, "Try now"),
+        button,
       },
     ];
   }
@@ -69,6 +77,10 @@ export class Banners {
     /** @type {[boolean, Banner][]} */
     const all = [
       [health.store === "poisoned", { key: "poisoned", grave: true, title: "The store is poisoned.", text: "A sync to the disk failed. The daemon ends soon with status 75, so that it is started afresh; look at the disk." }],
+      [
+        health.commit_running_ms >= LONG_COMMIT_MS,
+        { key: "commit", grave: true, title: "The disk does not answer.", text: `A commit has been under way for ${duration(health.commit_running_ms)}. Nothing is called stored before it ends.` },
+      ],
       [!health.live, { key: "stuck", grave: true, title: "A part of the daemon does not answer.", text: "Its log says more." }],
       [health.store === "low", { key: "low", grave: true, title: "The disk is low.", text: `${bytes(health.disk_free_bytes)} are free, less than store.min_free: messages for the disk are refused until there is room.` }],
       [health.draining, { key: "draining", grave: false, title: "The daemon drains.", text: "It takes no new connections and messages, and ends when all that it has taken is safe." }],

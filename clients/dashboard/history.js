@@ -1,7 +1,7 @@
 // What the charts show: one point a second, made of two looks at the daemon's counters, for the last five minutes.
 
 /** @typedef {import("./api.js").Stats} Stats */
-/** @typedef {"sessions" | "sends" | "deliveries" | "stored" | "commit" | "waiting"} Figure */
+/** @typedef {"sessions" | "sends" | "deliveries" | "stored" | "commit" | "commitMost" | "waiting"} Figure */
 /** @typedef {{ atMs: number } & Partial<Record<Figure, number>>} Point a figure that is not known is left out */
 
 export const SPAN_MS = 5 * 60_000;
@@ -21,7 +21,7 @@ export class History {
     if (before !== null && atMs <= (before.at_ms ?? 0)) return;
     const isNew = before === null || before.started_ms !== stats.started_ms || atMs - (before.at_ms ?? 0) > GAP_MS;
     if (before !== null && isNew) this.points.push({ atMs: atMs - 1 });
-    this.points.push({ atMs, sessions: stats.sessions, waiting: stats.queues.messages, ...(isNew ? {} : slopes(before, stats)) });
+    this.points.push({ atMs, sessions: stats.sessions, waiting: stats.queues.messages, ...commits(stats), ...(isNew ? {} : slopes(before, stats)) });
     const oldest = this.points.findIndex((point) => point.atMs >= atMs - SPAN_MS);
     this.points.splice(0, oldest);
     this.latest = { ...stats, at_ms: atMs };
@@ -37,18 +37,15 @@ function slopes(before, now) {
   const seconds = ((now.at_ms ?? 0) - (before.at_ms ?? 0)) / 1000;
   /** @param {string} counter */
   const rate = (counter) => Math.max(0, (now.counters[counter] ?? 0) - (before.counters[counter] ?? 0)) / seconds;
-  return { sends: rate("sends"), deliveries: rate("deliveries"), stored: rate("accepted_stored"), ...commit(before, now) };
+  return { sends: rate("sends"), deliveries: rate("deliveries"), stored: rate("accepted_stored") };
 }
 
 /**
- * How long a commit took, in seconds, on the mean of those since the last look: the API gives the mean since the start.
+ * How long commits took in the last ten seconds: on the mean, and 99 of a hundred at most.
  *
- * @param {Stats} before
- * @param {Stats} now
+ * @param {Stats} stats
  */
-function commit(before, now) {
-  const commits = now.counters.commits - before.counters.commits;
-  if (!(commits > 0) || now.commit_seconds === null) return {};
-  const spent = now.commit_seconds.mean * now.counters.commits - (before.commit_seconds?.mean ?? 0) * before.counters.commits;
-  return { commit: Math.max(0, spent / commits) };
+function commits({ rates }) {
+  const took = rates?.commit_seconds ?? null;
+  return took === null ? {} : { commit: took.mean, commitMost: took.p99 };
 }

@@ -1,13 +1,13 @@
 // The stream of `/v1/events`. Read with `fetch` and not with `EventSource`, because that one tells nobody why it was
 // refused, and gives up for good on a 502, which is what a daemon that is being restarted looks like.
 
-import { ApiError, problem, sentence } from "./api.js";
+import { ApiError, api, problem, sentence } from "./api.js";
 
 /** @typedef {import("./api.js").Stats} Stats */
 /** @typedef {{ type: string, data: any }} LiveEvent */
 /**
  * @typedef {object} LiveState
- * @property {"connecting" | "live" | "down"} state
+ * @property {"connecting" | "live" | "asking" | "down"} state `asking`: figures are asked for, because no place to listen is free
  * @property {string} reason
  * @property {boolean} isRefused the daemon is there, and does not let this page listen
  * @property {number} retryAtMs
@@ -17,6 +17,8 @@ const BACKOFF_MIN_MS = 500;
 const BACKOFF_MAX_MS = 15_000;
 /** Something comes every second, a comment at least; a stream that says nothing for so long is a dead one. */
 const SILENCE_MS = 6000;
+/** How often figures are asked for where they cannot be listened to. */
+const ASK_EVERY_MS = 1000;
 
 export class Live {
   /** @type {LiveState} */
@@ -40,18 +42,49 @@ export class Live {
   /** Connects again and again, for as long as the page lives. */
   async run() {
     for (;;) {
-      const { reason, isRefused } = await this.#listen();
+      const { reason, isRefused, isFull } = await this.#listen();
       const waitMs = this.#backoffMs * (0.5 + Math.random() / 2);
       this.#backoffMs = Math.min(this.#backoffMs * 2, BACKOFF_MAX_MS);
-      this.#become({ state: "down", reason, isRefused, retryAtMs: Date.now() + waitMs });
-      await new Promise((resolve) => {
-        const timer = setTimeout(resolve, waitMs);
-        this.#wake = () => {
-          clearTimeout(timer);
-          resolve(undefined);
-        };
-      });
+      const away = { state: /** @type {const} */ ("down"), reason, isRefused, retryAtMs: Date.now() + waitMs };
+      if (isFull && (await this.#askUntil(away))) continue;
+      this.#become(away);
+      await this.#rest(away.retryAtMs - Date.now());
     }
+  }
+
+  /**
+   * Asks for the figures until it is time to try to listen again.
+   *
+   * @param {LiveState} away
+   * @returns {Promise<boolean>} whether there were answers
+   */
+  async #askUntil(away) {
+    try {
+      while (Date.now() < away.retryAtMs) {
+        const stats = await api.stats();
+        this.#become({ ...away, state: "asking" });
+        this.#hand({ type: "stats", data: stats });
+        if (await this.#rest(Math.min(ASK_EVERY_MS, away.retryAtMs - Date.now()))) break;
+      }
+      return true;
+    } catch {
+      // Why, the next try to listen will tell.
+      return false;
+    }
+  }
+
+  /**
+   * @param {number} ms
+   * @returns {Promise<boolean>} whether it was cut short
+   */
+  #rest(ms) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => resolve(false), Math.max(0, ms));
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve(true);
+      };
+    });
   }
 
   /** Does not wait any longer. */
@@ -60,7 +93,7 @@ export class Live {
     this.#wake();
   }
 
-  /** @returns {Promise<{ reason: string, isRefused: boolean }>} why it ended */
+  /** @returns {Promise<{ reason: string, isRefused: boolean, isFull?: boolean }>} why it ended */
   async #listen() {
     const stop = new AbortController();
     let silence = setTimeout(() => stop.abort(), SILENCE_MS);
@@ -74,7 +107,9 @@ export class Live {
       for await (const event of parse(chunks(response.body, heard))) this.#tell(event);
       return { reason: "The daemon has ended the stream.", isRefused: false };
     } catch (error) {
-      if (error instanceof ApiError) return { reason: sentence(error), isRefused: !error.unreachable };
+      if (error instanceof ApiError) {
+        return { reason: sentence(error), isRefused: !error.unreachable, isFull: error.code === "too_many_listeners" };
+      }
       const reason = stop.signal.aborted ? "The daemon has fallen silent." : "Nothing answers: has “doorstep dashboard” ended?";
       return { reason, isRefused: false };
     } finally {
@@ -89,6 +124,11 @@ export class Live {
       this.#backoffMs = BACKOFF_MIN_MS;
       this.#become({ state: "live", reason: "", isRefused: false, retryAtMs: 0 });
     }
+    this.#hand(event);
+  }
+
+  /** @param {LiveEvent} event */
+  #hand(event) {
     for (const handler of this.#handlers.event) handler(event);
   }
 

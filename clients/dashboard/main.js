@@ -118,9 +118,12 @@ function show(isFirst) {
   /** @type {HTMLElement | null} */ (page.element.querySelector("h1"))?.focus({ preventScroll: true });
 }
 
+/** Whether the daemon answers. @param {string} state */
+const isThere = (state) => state === "live" || state === "asking";
+
 function drawLink() {
   const { state } = context.live.state;
-  const text = { connecting: "Connecting …", live: "Live", down: "Not connected" }[state];
+  const text = { connecting: "Connecting …", live: "Live", asking: "Asking", down: "Not connected" }[state];
   byId("link-state").dataset.state = state;
   setText(byId("link-text"), text);
   const stats = context.history.latest;
@@ -131,7 +134,7 @@ function drawLink() {
 context.live.onState(({ state }) => {
   drawLink();
   banners.draw();
-  if (state === "live") void refreshHealth();
+  if (isThere(state)) void refreshHealth();
 });
 context.live.onEvent((event) => {
   if (event.type === "stats") {
@@ -148,7 +151,7 @@ byId("skip").addEventListener("click", (event) => {
   byId("main").focus();
 });
 setInterval(() => banners.draw(), 1000);
-setInterval(() => context.live.state.state === "live" && void refreshHealth(), HEALTH_MS);
+setInterval(() => isThere(context.live.state.state) && void refreshHealth(), HEALTH_MS);
 
 show(true);
 void context.live.run();

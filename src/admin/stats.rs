@@ -21,6 +21,8 @@ use crate::store::StoreState;
 /// Rates are looked at this often, and are means over this many looks.
 const RATE_STEP: Duration = Duration::from_secs(1);
 const RATE_STEPS: usize = 10;
+/// Whoever waits for a commit that takes so long has given up; new users had better go elsewhere.
+const COMMIT_STUCK: Duration = Duration::from_secs(10);
 
 /// `GET /v1/health`.
 #[derive(Debug, Serialize)]
@@ -31,6 +33,8 @@ struct Health {
     ready: bool,
     draining: bool,
     store: StoreState,
+    /// How long the commit under way has taken so far.
+    commit_running_ms: u64,
     disk_free_bytes: u64,
     /// How long seqs can be given out before the store must raise its ceiling.
     ceiling_left_ms: u64,
@@ -69,14 +73,16 @@ impl Clerk {
         let live = self.query_all(|reply| Query::Stats { reply }).await.is_ok();
         let store = self.desk.controls.store_state();
         let draining = self.shutdown.phase() >= Phase::Draining;
+        let commit_running = self.desk.reader.commit_running();
         let reader = self.desk.reader.clone();
         let (disk_free_bytes, ceiling) = self.blocking(move || (reader.disk_free(), reader.ceiling())).await?;
         let health = Health {
             live,
             // A store that is low on space refuses sends, but must be reachable to be drained by acks.
-            ready: live && !draining && store != StoreState::Poisoned,
+            ready: live && !draining && store != StoreState::Poisoned && commit_running < COMMIT_STUCK,
             draining,
             store,
+            commit_running_ms: commit_running.as_millis() as u64,
             disk_free_bytes,
             ceiling_left_ms: ceiling.0.saturating_sub(self.desk.clock.now().us) / 1000,
             expiry_paused: self.desk.expiry_paused.load(Ordering::Relaxed),

@@ -20,7 +20,16 @@ pub(super) async fn run(global: &Global) -> Result<(), CliError> {
     }
 }
 
+/// A commit that takes longer is worth a word, in milliseconds.
+const LONG_COMMIT_MS: u64 = 5000;
+
 fn render(health: &Value) -> String {
+    let store = match number(health, "commit_running_ms") {
+        ms if ms >= LONG_COMMIT_MS => {
+            format!("{}, but a commit has been under way for {}", cell(health.get("store")), table::span(ms))
+        }
+        _ => cell(health.get("store")),
+    };
     let expiry = match health.get("expiry_paused").and_then(Value::as_bool) {
         Some(true) => "paused: the clock stepped; once it is right, doorstep resume-expiry",
         _ => "running",
@@ -29,7 +38,7 @@ fn render(health: &Value) -> String {
         ("live", cell(health.get("live"))),
         ("ready", cell(health.get("ready"))),
         ("draining", cell(health.get("draining"))),
-        ("store", cell(health.get("store"))),
+        ("store", store),
         ("disk free", table::size(number(health, "disk_free_bytes"))),
         ("ceiling left", table::span(number(health, "ceiling_left_ms"))),
         ("expiry", expiry.to_owned()),

@@ -182,7 +182,10 @@ impl Committer {
     fn sync(&mut self, mut draft: Draft) -> Result<(), StoreError> {
         draft.books.write_changes(&self.books, &mut draft.batch);
         let (changes, begun) = (draft.batch.changes(), Instant::now());
-        if let Err(error) = self.shared.engine.commit(&changes) {
+        self.shared.note_commit(Some(begun));
+        let committed = self.shared.engine.commit(&changes);
+        self.shared.note_commit(None);
+        if let Err(error) = committed {
             return Err(self.poison(error));
         }
         let metrics = &self.shared.metrics;

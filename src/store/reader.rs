@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::engine::{Engine, KeyRange, Keyspace, Order};
 use super::shared::Shared;
@@ -223,6 +223,11 @@ impl Reader {
     }
 
     /// The highest seq that may be given out.
+    /// How long the commit under way has taken so far; zero when there is none.
+    pub fn commit_running(&self) -> Duration {
+        self.shared.commit_running()
+    }
+
     pub fn ceiling(&self) -> Seq {
         self.shared.ceiling()
     }

@@ -1,7 +1,8 @@
 //! What the commit thread publishes and readers look at. Holds no message and decides nothing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::StoreState;
 use super::dedupe::Epochs;
@@ -20,6 +21,8 @@ pub struct Shared {
     pub due: DueHint,
     /// Set from outside; the commit thread writes it down.
     pub expiry_paused: Arc<AtomicBool>,
+    /// When the commit that is under way began.
+    commit_began: Mutex<Option<Instant>>,
     state: AtomicU8,
     ceiling: AtomicU64,
     messages: AtomicU64,
@@ -35,6 +38,7 @@ impl Shared {
             hash_key: books.hash_key,
             due: DueHint::default(),
             expiry_paused: Arc::new(AtomicBool::new(books.expiry_paused)),
+            commit_began: Mutex::new(None),
             state: AtomicU8::new(state_number(StoreState::Ok)),
             ceiling: AtomicU64::new(0),
             messages: AtomicU64::new(0),
@@ -52,6 +56,17 @@ impl Shared {
         let level = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.metrics.stored_messages.set(level(books.totals.messages));
         self.metrics.stored_bytes.set(level(books.totals.bytes));
+    }
+
+    /// The commit thread is in the engine from now on, or no longer.
+    pub fn note_commit(&self, began: Option<Instant>) {
+        *self.commit_began.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    }
+
+    /// How long the commit under way has taken so far; zero when there is none.
+    pub fn commit_running(&self) -> Duration {
+        let began = *self.commit_began.lock().unwrap_or_else(PoisonError::into_inner);
+        began.map_or(Duration::ZERO, |began| began.elapsed())
     }
 
     pub fn ceiling(&self) -> Seq {

@@ -12,6 +12,8 @@ use super::{Reporter, StoreState};
 
 /// How often the engine is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A commit that takes longer than this is worth a line in the log, once.
+const LONG_COMMIT: Duration = Duration::from_secs(5);
 
 /// Tells the reporter what has become of the store, each change once, whichever thread found it out.
 pub struct Announcer {
@@ -37,12 +39,18 @@ impl Announcer {
 
     /// Until the other end of `ended` is dropped, or the store is poisoned.
     pub fn watch(&self, ended: &Receiver<Infallible>) {
+        let mut is_said = false;
         while ended.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
             if self.shared.engine.is_poisoned() {
                 tracing::error!("the storage engine has failed; the store takes nothing more until a restart");
                 self.shared.enter(StoreState::Poisoned);
                 return self.announce();
             }
+            let is_long = self.shared.commit_running() >= LONG_COMMIT;
+            if is_long && !std::mem::replace(&mut is_said, is_long) {
+                tracing::error!("a commit has been under way for five seconds: the disk does not answer");
+            }
+            is_said = is_long;
         }
     }
 }

@@ -180,6 +180,38 @@ test("when the daemon is down the page says so, and recovers by itself", async (
   await expect(row(page, "Longest queues", "bob")).toContainText("1");
 });
 
+test("where no place to listen is free, the figures are asked for", async ({ context, router }) => {
+  const places = [];
+  for (let place = 0; place < 8; place += 1) places.push(await router.listen());
+  const page = await context.newPage();
+  await page.goto(await router.dashboard());
+  await expect(page.locator("#link-text")).toHaveText("Asking");
+  await expect(page.locator(".banner")).toContainText("Eight pages or programs listen");
+  const waiting = page.locator(".chart", { has: page.getByRole("heading", { name: "Waiting on disk" }) });
+  await router.send("alice", "bob", "one");
+  await expect(waiting.locator(".chart-figure")).toHaveText("1");
+  await router.send("alice", "bob", "two");
+  await expect(waiting.locator(".chart-figure")).toHaveText("2");
+  places[0]();
+  await page.getByRole("button", { name: "Try now" }).click();
+  await expect(page.locator("#link-text")).toHaveText("Live");
+  await expect(page.locator(".banner")).toHaveCount(0);
+});
+
+test("a disk that is low is told on every page, and no longer when there is room", async ({ context, router }) => {
+  await router.kill();
+  await router.resume({ DOORSTEP__STORE__MIN_FREE: "1000TiB" });
+  const page = await open(context, router);
+  await expect(page.locator(".banner.grave")).toContainText("The disk is low.");
+  await page.getByRole("link", { name: "Users", exact: true }).click();
+  await expect(page.locator(".banner.grave")).toContainText("messages for the disk are refused");
+  await router.kill();
+  await router.resume();
+  await page.getByRole("button", { name: "Try now" }).click();
+  await expect(page.locator("#link-text")).toHaveText("Live");
+  await expect(page.locator(".banner")).toHaveCount(0);
+});
+
 test("a drain is asked for, begins, and is told", async ({ context, router }) => {
   const page = await open(context, router);
   await page.getByRole("link", { name: "Daemon" }).click();

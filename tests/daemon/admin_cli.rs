@@ -142,6 +142,9 @@ fn a_daemon_that_is_not_ready_is_shown_and_is_exit_code_1() {
     assert!(told.stdout().contains("draining      yes\n"), "{}", told.stdout());
     let told = run(&["health"], 200, &health.replace("\"ready\":false", "\"ready\":true"));
     assert_eq!(told.code(), 0);
+    let stuck = health.replace("\"store\":\"ok\"", "\"store\":\"ok\",\"commit_running_ms\":12000");
+    let told = run(&["health"], 503, &stuck);
+    assert!(told.stdout().contains("ok, but a commit has been under way for 12 s\n"), "{}", told.stdout());
 }
 
 #[test]

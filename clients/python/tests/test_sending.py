@@ -1,12 +1,13 @@
 """Sends over connections that come and go."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from conftest import Clients, Heard
-from doorstep import Accepted, FileStorage, MemoryStorage, PutOff, Refused, SendError, Settled
+from doorstep import Accepted, Change, FileStorage, MemoryStorage, PutOff, Refused, SendError, Settled
 from doorstep.sends import PENDING_BYTES_MAX
 from fake_router import FakeRouter
 from waiting import QUIET_S, soon, until
@@ -253,6 +254,36 @@ async def test_nothing_goes_out_before_it_is_written(router: FakeRouter, client:
         await peer.accept(await peer.expect("send", body=1))
         await soon(sending)
         await peer.is_quiet()
+
+
+async def test_an_answer_is_told_when_it_is_written(router: FakeRouter, client: Clients, heard: Heard) -> None:
+    """What the application was told to have failed must not be sent by the next process."""
+
+    class Gated(MemoryStorage):
+        may_write = asyncio.Event()
+
+        async def write(self, changes: Sequence[Change]) -> None:
+            await self.may_write.wait()
+            await super().write(changes)
+
+    storage = Gated()
+    storage.may_write.set()
+    async with client(storage=storage, on_event=heard.on_event) as bot:
+        peer = await router.session()
+        sends = [asyncio.create_task(bot.send("alice", n)) for n in (1, 2)]
+        first, second = [await peer.expect("send", body=n) for n in (1, 2)]
+        storage.may_write.clear()
+        await peer.accept(first)
+        await peer.reject(second, "forbidden")
+        await peer.is_quiet()
+        assert not any(send.done() for send in sends)
+        assert heard.of(Settled) == []
+        storage.may_write.set()
+        assert (await soon(sends[0])).seq == 1
+        with pytest.raises(SendError, match="forbidden"):
+            await soon(sends[1])
+        assert not storage._outbox
+        await until(lambda: len(heard.of(Settled)) == 2)
 
 
 async def test_sends_that_time_out_while_nothing_can_be_written_do_not_pile_up(

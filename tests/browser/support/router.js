@@ -45,10 +45,14 @@ export class Router {
     return `http://${this.#listen}/`;
   }
 
-  /** Starts it, the first time on a free port, and again on the same one. */
-  async resume() {
+  /**
+   * Starts it, the first time on a free port, and again on the same one.
+   *
+   * @param {Record<string, string>} [settings] in the names of the environment
+   */
+  async resume(settings = {}) {
     this.#process = spawn(DOORSTEP, ["--config", this.config], {
-      env: { ...process.env, DOORSTEP__GATEWAY__LISTEN: this.#listen },
+      env: { ...process.env, DOORSTEP__GATEWAY__LISTEN: this.#listen, ...settings },
       stdio: ["ignore", "pipe", "pipe"],
     });
     const [, address] = await told(this.#process, /ws:\/\/(127\.0\.0\.1:\d+)\//);
@@ -91,6 +95,20 @@ export class Router {
     for await (const piece of response.setEncoding("utf8")) answer += piece;
     if (response.statusCode >= 300) throw new Error(`${method} ${path}: ${response.statusCode} ${answer}`);
     return JSON.parse(answer);
+  }
+
+  /**
+   * Takes one of the places for those who hear what happens.
+   *
+   * @returns {Promise<() => void>} gives it back
+   */
+  async listen() {
+    const call = request({ socketPath: this.socket, path: "/v1/events" });
+    call.end();
+    const [response] = await once(call, "response");
+    if (response.statusCode !== 200) throw new Error(`no place to listen: ${response.statusCode}`);
+    response.on("error", () => {}).resume();
+    return () => call.destroy();
   }
 
   /**

@@ -34,6 +34,8 @@ async fn every_send_is_answered_in_time_and_arrives_once() {
         rejected(&answer, "unknown_outcome");
     }
     rejected(&retry(&mut alice, "bob", "m2", "stuck").await, "unknown_outcome");
+    let (_, health) = inside.admin("GET", "/v1/health").await;
+    assert!(health["commit_running_ms"].as_u64() >= Some(200), "an operator sees what it hangs on: {health}");
     drop(gate);
 
     let second = until_accepted(&mut alice, "m2").await;
@@ -45,6 +47,10 @@ async fn every_send_is_answered_in_time_and_arrives_once() {
         assert_eq!(receive(&mut bob, id, false).await, seq);
     }
     bob.expect("caught_up").await;
+    wait::until("the disk to be at rest", async || {
+        (inside.admin("GET", "/v1/health").await.1["commit_running_ms"] == 0).then_some(())
+    })
+    .await;
     history.assert_clean();
 }
 

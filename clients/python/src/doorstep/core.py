@@ -59,6 +59,8 @@ class Core:
         #: Of messages on their way into the storage.
         self._tickets: dict[Pending, int] = {}
         self._answers: dict[Pending, asyncio.Future[Outcome]] = {}
+        #: What has its answer, and the application is to hear of it when that is written.
+        self._untold: dict[Pending, Outcome] = {}
         self._expiry: asyncio.TimerHandle | None = None
         #: Resolved when the connection shall be closed.
         self._leave: asyncio.Future[None] = self._loop.create_future()
@@ -302,6 +304,7 @@ class Core:
         journal, announcer = self._tasks
         journal.cancel()
         await asyncio.gather(journal, return_exceptions=True)
+        self._tell_all()
         await self._put_storage_away()
         self.announcer.close(closed)
         await asyncio.wait({announcer}, timeout=self.options.close_timeout_s)
@@ -333,6 +336,7 @@ class Core:
         await self.inbox.stop(0)
         await self._put_storage_away()
         self.sends.close(kept=self._journal.keeps)
+        self._tell_all()
         self._ended.set()
 
     # Smaller things.
@@ -366,12 +370,27 @@ class Core:
         ticket = self._tickets.pop(pending, None)
         is_kept = isinstance(outcome, SendError) and outcome.kept
         was_put = pending.number >= 0 and not (ticket is not None and self._journal.withdraw(ticket))
+        self._untold[pending] = outcome
         if was_put and not is_kept:
-            self._journal.put(Answered(message.id, message.to))
+            # A message that the application was told to have failed must not be sent by the next process.
+            self._journal.put(Answered(message.id, message.to), lambda: self._tell(pending))
+        if not was_put or is_kept or (isinstance(outcome, SendError) and outcome.code == "timeout"):
+            # Whoever set a time is told when it is over, also by a storage that hangs.
+            self._tell(pending)
+
+    def _tell(self, pending: Pending) -> None:
+        outcome = self._untold.pop(pending, None)
+        if outcome is None:
+            return
         answer = self._answers.pop(pending, None)
         if answer is not None and not answer.done():
             answer.set_result(outcome)
-        self.announcer.announce(Settled(message.id, message.to, outcome))
+        self.announcer.announce(Settled(pending.message.id, pending.message.to, outcome))
+
+    def _tell_all(self) -> None:
+        """The client ends: every call gets its answer, written or not."""
+        for pending in list(self._untold):
+            self._tell(pending)
 
     def _done(self, work: Work, then: Callable[[], None]) -> None:
         """The application is done with it; once that is written it may be acked."""

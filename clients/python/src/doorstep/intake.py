@@ -17,8 +17,8 @@ from .storage import DONE_NAMES_MAX
 _ACK_BATCH_MAX = 32
 #: Longest time that an ack waits for company, while the application works on what came behind it.
 _ACK_DELAY_S = 0.01
-#: The same when the application is done with all that came: only what is on its way could be company, and whoever awaits
-#: each send waits for this ack.
+#: The same when the application is done with all that came: only what is on its way could be company, and whoever
+#: awaits each send waits for this ack.
 _IDLE_ACK_DELAY_S = 0.001
 
 
