@@ -46,6 +46,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod client;
 pub mod clock;
