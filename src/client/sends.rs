@@ -52,15 +52,25 @@ pub(super) struct Settled {
     result: Result<Accepted, SendError>,
     /// None when the caller was an earlier process.
     reply: Option<SendReply>,
-    /// Free when it is told.
+    is_told: bool,
+    /// Free when it is told and written.
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Settled {
+    /// Whoever set a time is told when it is over, also when the storage hangs.
+    pub(super) fn tell_in_time(&mut self) {
+        let is_over = matches!(&self.result, Err(SendError { cause: SendFailure::TimedOut { .. }, .. }));
+        if let Some(reply) = self.reply.take_if(|_| is_over) {
+            drop(reply.send(self.result.clone()));
+            self.is_told = true;
+        }
+    }
+
     /// Answers the caller; returns the event that tells it instead when that was an earlier process.
     pub(super) fn tell(self) -> Option<Event> {
-        let Self { id, to, result, reply, _place } = self;
-        let Some(reply) = reply else { return Some(Event::Settled { id, to, result }) };
+        let Self { id, to, result, reply, is_told, _place } = self;
+        let Some(reply) = reply else { return (!is_told).then_some(Event::Settled { id, to, result }) };
         // A caller that stopped listening does not miss the answer.
         drop(reply.send(result));
         None
@@ -311,7 +321,7 @@ fn worth_a_repeat(code: Code) -> bool {
 fn settled(request: SendRequest, result: Result<Accepted, SendFailure>, maybe_taken: bool) -> Settled {
     let SendRequest { message: Outgoing { id, to, .. }, reply, _place, .. } = request;
     let result = result.map_err(|cause| SendError { id: id.clone(), to: to.clone(), maybe_taken, cause });
-    Settled { id, to, result, reply, _place }
+    Settled { id, to, result, reply, is_told: false, _place }
 }
 
 #[cfg(test)]

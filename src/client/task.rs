@@ -299,10 +299,11 @@ impl Task {
     /// Has it written which sends have their answers. They are told afterwards: what the application was told to have
     /// failed must not be sent by a later process.
     fn settle(&mut self) {
-        for settled in self.sends.take_settled() {
+        for mut settled in self.sends.take_settled() {
             if self.keeper.keeps() {
                 self.keeper.note(Change::Settled { id: settled.id.clone(), to: settled.to.clone() });
                 self.keeper.safe_settled();
+                settled.tell_in_time();
                 self.untold.push_back(settled);
             } else {
                 self.tell(settled);

@@ -13,17 +13,38 @@ const DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const TIME_DIGITS = 10;
 const RANDOM_DIGITS = 16;
 
-/** A ULID: 48 bits of time, 80 of randomness. */
+/** Of the last id. */
+let lastMs = 0;
+let lastRandom = new Uint8Array(RANDOM_DIGITS);
+
+/** A ULID: 48 bits of time, 80 of randomness. One that is made later sorts behind, in the same millisecond too. */
 export function newId() {
+  const nowMs = Date.now();
+  if (nowMs > lastMs || !increment(lastRandom)) {
+    lastMs = Math.max(nowMs, lastMs + 1);
+    // Not `randomUUID`, which pages without TLS do not have.
+    lastRandom = crypto.getRandomValues(new Uint8Array(RANDOM_DIGITS)).map((byte) => byte % 32);
+  }
   let time = "";
-  let rest = Date.now();
+  let rest = lastMs;
   for (let place = 0; place < TIME_DIGITS; place += 1) {
     time = DIGITS[rest % 32] + time;
     rest = Math.floor(rest / 32);
   }
-  // Not `randomUUID`, which pages without TLS do not have.
-  const bytes = crypto.getRandomValues(new Uint8Array(RANDOM_DIGITS));
-  return time + Array.from(bytes, (byte) => DIGITS[byte % 32]).join("");
+  return time + Array.from(lastRandom, (digit) => DIGITS[digit]).join("");
+}
+
+/**
+ * The next number, in digits up to 31. False when there is none.
+ *
+ * @param {Uint8Array} digits
+ */
+function increment(digits) {
+  for (let place = digits.length - 1; place >= 0; place -= 1) {
+    digits[place] = (digits[place] + 1) % 32;
+    if (digits[place] !== 0) return true;
+  }
+  return false;
 }
 
 /**

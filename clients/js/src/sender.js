@@ -272,10 +272,12 @@ export class Sender {
    */
   #fail(entry, code, reason, more) {
     const error = failure(entry, code, reason, entry.maybeTaken || entry.inFlight, more);
-    this.#end(entry, () => {
+    const tell = () => {
       entry.reject(error);
       this.#settled({ id: entry.id, to: entry.to, error });
-    });
+    };
+    // Whoever set a time is told when it is over, also when the storage hangs.
+    this.#end(entry, tell, code !== "timeout");
   }
 
   /**
@@ -284,12 +286,14 @@ export class Sender {
    *
    * @param {Entry} entry
    * @param {() => void} tell
+   * @param {boolean} waits
    */
-  #end(entry, tell) {
+  #end(entry, tell, waits = true) {
     if (!this.#outbox.remove(entry)) return;
     // The journal tries until the client ends, and reports what goes wrong.
-    if (this.#journal === undefined) tell();
-    else this.#journal.must([[entry.key, undefined]]).then(tell, tell);
+    const written = this.#journal?.must([[entry.key, undefined]]).catch(() => {});
+    if (written === undefined || !waits) tell();
+    else void written.then(tell);
     this.#flow();
   }
 }

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
-use doorstep::client::{Change, Client, Closed, Event, FileStorage, Kept, Options, SendFailure, Storage};
+use doorstep::client::{Change, Client, Closed, Event, FileStorage, Kept, Options, Outgoing, SendFailure, Storage};
 use serde_json::json;
 
 use crate::client_library::script::{Server, connected, next, next_message, user, within};
@@ -120,4 +121,26 @@ async fn what_is_kept_is_of_one_user() {
     frame["user"] = json!("you");
     peer.say(frame).await;
     while !matches!(next(&mut events).await, Event::Closed(Closed::Impossible { .. })) {}
+}
+
+#[tokio::test]
+async fn a_time_that_is_over_is_told_also_when_the_storage_hangs() {
+    let server = Server::start().await;
+    let gate = Arc::new(Gate::default());
+    let (client, mut events) = Client::connect(options(&server, &gate));
+    let _peer = server.welcome().await;
+    connected(&mut events).await;
+    for _ in 0..2 {
+        let message = Outgoing::new(&user("bob"), "hi").unwrap().timeout(Duration::from_millis(50));
+        let failed = within("the answer", client.send_message(message)).await.unwrap_err();
+        assert!(matches!(failed.cause, SendFailure::TimedOut { .. }) && !failed.maybe_taken, "{failed}");
+    }
+    gate.set(|state| state.open = true);
+    client.close().await;
+    let written = gate.state.lock().unwrap().written.clone();
+    assert_eq!(
+        written.iter().filter(|change| *change == "settled").count(),
+        2,
+        "nothing is left to be sent: {written:?}"
+    );
 }

@@ -25,6 +25,19 @@ test("no frame goes out before its message is stored", async () => {
   assert.deepEqual(bodies(bench.socket), [1, 2]);
 });
 
+test("a time that is over is told, also when the storage hangs", async () => {
+  const storage = new MemoryStorage();
+  const bench = new Bench({ storage });
+  await bench.start();
+  const written = outcome(bench.client.send("bob", 1, { timeoutMs: 100 }));
+  await turn();
+  storage.write = () => new Promise(() => {});
+  const unwritten = outcome(bench.client.send("bob", 2, { timeoutMs: 100 }));
+  await bench.clock.advance(100);
+  assert.deepEqual([written.error.code, written.error.maybeTaken], ["timeout", true]);
+  assert.deepEqual([unwritten.error.code, unwritten.error.maybeTaken], ["timeout", false]);
+});
+
 test("a send that cannot be stored fails, and does not turn up later", async () => {
   const storage = new MemoryStorage();
   const bench = new Bench({ storage });

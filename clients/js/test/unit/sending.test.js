@@ -7,6 +7,14 @@ import { MemoryStorage } from "../../src/index.js";
 import { Bench, deferred, outcome, turn } from "../support/fake.js";
 import { answer, bodies, reject, sent } from "../support/sends.js";
 
+test("ids are ULIDs, and sort as they were made", () => {
+  const { client } = new Bench();
+  const ids = Array.from({ length: 2000 }, () => client.newId());
+  assert.ok(ids.every((id) => /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/.test(id)));
+  assert.equal(new Set(ids).size, ids.length);
+  assert.deepEqual([...ids].sort(), ids);
+});
+
 test("a send resolves when it is accepted", async () => {
   const bench = new Bench();
   await bench.start();
