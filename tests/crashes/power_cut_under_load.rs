@@ -1,5 +1,5 @@
 //! Goal: a power cut, which takes everything the disk had not synced, loses no accepted message either.
-//! A kill -9 cannot show that: the page cache survives it. Power cuts of the real binary are in `tests/power`;
+//! A kill -9 cannot show that: the page cache survives it. Power cuts of the real binary are in `tests/crashes/power`;
 //! here a cut can be put into the middle of a commit.
 //! Method: the same load and the same judge as for SIGKILL, over the engine in memory, which forgets at a
 //! crash whatever was committed and not synced (or keeps it, in turn). Every cut that is to meet storing
