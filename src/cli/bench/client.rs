@@ -186,7 +186,10 @@ impl Talk {
             }
             Err(SendError { cause, maybe_taken, .. }) => {
                 let code = why(&cause);
-                self.ledger.rejected(number, if maybe_taken { "unknown_outcome" } else { &code });
+                // Without an answer it stays unanswered, which is a fault.
+                if !matches!(cause, SendFailure::TimedOut { .. }) {
+                    self.ledger.rejected(number, if maybe_taken { "unknown_outcome" } else { &code });
+                }
                 tally.rejected(code);
             }
         }
