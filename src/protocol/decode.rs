@@ -1,13 +1,15 @@
 //! Text of a client into a [`ClientFrame`].
 //!
-//! One pass finds the known fields as raw slices of the text; each is then read as what the frame's type
-//! says it is. Nested values are skipped without recursion, so no text can overflow the stack. The body is
-//! never interpreted, never copied, and never allowed to nest deeper than a common parser can follow.
+//! The usual frames are read as they stand. For all others one pass finds the known fields as raw slices of the text;
+//! each is then read as what the frame's type says it is. Nested values are skipped without recursion, so no text can
+//! overflow the stack. The body is never interpreted, never copied, and never allowed to nest deeper than a common
+//! parser can follow.
 
 use std::borrow::Cow;
 
 use super::fields::{self, Fields, Raw};
 use super::frames::{ClientFrame, FrameError, Hello, SendFrame};
+use super::usual::usual;
 use crate::codes::Code;
 use crate::ids::Seq;
 use crate::limits;
@@ -19,8 +21,12 @@ use crate::presence::PresenceState;
 /// `UnknownType` for a type that version 1 does not have, else `BadRequest` with a reason that names the
 /// field: not one JSON object, nested too deeply, a known field twice, missing, or of the wrong type.
 pub fn client_frame(text: &str) -> Result<ClientFrame<'_>, FrameError> {
+    usual(text).map_or_else(|| any_frame(text), Ok)
+}
+
+fn any_frame(text: &str) -> Result<ClientFrame<'_>, FrameError> {
     let fields = read_fields(text)?;
-    let kind = match required("type", fields.kind).and_then(|raw| text_of("type", raw)) {
+    let kind = match required("type", fields.kind).and_then(|raw| fields.text_of("type", raw)) {
         Ok(kind) => kind,
         Err(reason) => return Err(fields.error(None, Code::BadRequest, reason)),
     };
@@ -73,8 +79,8 @@ impl<'a> Fields<'a> {
             return Err("receipt is reserved in this version: leave it out".to_owned());
         }
         let frame = SendFrame {
-            id: self.id.map(|raw| text_of("id", raw)).transpose()?,
-            to: text_of("to", required("to", self.to)?)?,
+            id: self.id.map(|raw| self.text_of("id", raw)).transpose()?,
+            to: self.text_of("to", required("to", self.to)?)?,
             body: required("body", self.body)?,
             ttl_ms: self.ttl_ms.map(|raw| integer("ttl_ms", raw, 1, Seq::MAX.0)).transpose()?,
             retry: flag("retry", self.retry)?,
@@ -94,9 +100,9 @@ impl<'a> Fields<'a> {
     fn hello(&self) -> Result<Hello, Reason> {
         let window = self.window.map(|raw| integer("window", raw, 1, u64::from(u32::MAX))).transpose()?;
         Ok(Hello {
-            token: owned("token", self.token)?,
-            user: owned("user", self.user)?,
-            device: owned("device", self.device)?,
+            token: self.owned("token", self.token)?,
+            user: self.owned("user", self.user)?,
+            device: self.owned("device", self.device)?,
             status: self.status.map(|raw| state("status", raw)).transpose()?,
             window: window.map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
         })
@@ -104,7 +110,7 @@ impl<'a> Fields<'a> {
 
     fn status(&self) -> Result<ClientFrame<'a>, Reason> {
         let state = state("state", required("state", self.state)?)?;
-        Ok(ClientFrame::Status { state, text: owned("text", self.text)? })
+        Ok(ClientFrame::Status { state, text: self.owned("text", self.text)? })
     }
 
     fn users(&self) -> Result<Vec<String>, Reason> {
@@ -113,13 +119,24 @@ impl<'a> Fields<'a> {
     }
 
     fn token(&self) -> Result<ClientFrame<'a>, Reason> {
-        let token = text_of("token", required("token", self.token)?)?.into_owned();
+        let token = self.text_of("token", required("token", self.token)?)?.into_owned();
         Ok(ClientFrame::Token { token })
     }
 
     fn ping(&self) -> Result<ClientFrame<'a>, Reason> {
         let n = self.n.map(|raw| integer("n", raw, 0, Seq::MAX.0)).transpose()?;
         Ok(ClientFrame::Ping { n })
+    }
+
+    fn text_of(&self, key: &str, raw: &'a str) -> Result<Cow<'a, str>, Reason> {
+        fields::string(raw, self.is_plain).ok_or_else(|| {
+            let lack = if raw.starts_with('"') { "must not have half a surrogate pair" } else { "must be a string" };
+            format!("{key} {lack}")
+        })
+    }
+
+    fn owned(&self, key: &str, raw: Raw<'a>) -> Result<Option<String>, Reason> {
+        Ok(raw.map(|raw| self.text_of(key, raw)).transpose()?.map(Cow::into_owned))
     }
 
     fn error(&self, kind: Option<&str>, code: Code, reason: Reason) -> FrameError {
@@ -132,7 +149,7 @@ impl<'a> Fields<'a> {
     /// A name to answer with. What is too long is no name, and echoing it would only cost room.
     fn name(&self, key: &str, raw: Raw<'a>, bytes_max: usize) -> Option<String> {
         let ambiguous = self.twice.as_deref() == Some(key);
-        let text = raw.filter(|_| !ambiguous).and_then(|raw| text_of(key, raw).ok());
+        let text = raw.filter(|_| !ambiguous).and_then(|raw| self.text_of(key, raw).ok());
         text.filter(|text| text.len() <= bytes_max).map(Cow::into_owned)
     }
 }
@@ -148,17 +165,6 @@ fn read_fields(text: &str) -> Result<Fields<'_>, FrameError> {
 
 fn required<'a>(key: &str, raw: Raw<'a>) -> Result<&'a str, Reason> {
     raw.ok_or_else(|| format!("{key} is missing"))
-}
-
-fn text_of<'a>(key: &str, raw: &'a str) -> Result<Cow<'a, str>, Reason> {
-    fields::string(raw).ok_or_else(|| {
-        let lack = if raw.starts_with('"') { "must not have half a surrogate pair" } else { "must be a string" };
-        format!("{key} {lack}")
-    })
-}
-
-fn owned(key: &str, raw: Raw<'_>) -> Result<Option<String>, Reason> {
-    Ok(raw.map(|raw| text_of(key, raw)).transpose()?.map(Cow::into_owned))
 }
 
 /// Plain digits only: `1.0` and `1e3` are no integers here, as they are none in many languages.

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::plain::is_plain;
 use super::server_frames::WelcomeFrame;
 use crate::codes::{CloseCode, Code};
 use crate::ids::{MessageId, Seq, UserId};
@@ -14,45 +15,52 @@ use crate::presence::PresenceInfo;
 
 /// `message`, a durable one.
 pub fn message(buf: &mut Vec<u8>, message: &Message, redelivered: bool) {
-    open(buf, "message");
-    number(buf, "seq", message.seq.0);
-    plain(buf, "id", message.id.as_str());
-    text(buf, "from", message.from.as_str());
-    number(buf, "ts_ms", message.ts_ms);
-    truth(buf, "redelivered", redelivered);
+    put(buf, r#"{"type":"message","seq":"#);
+    number(buf, message.seq.0);
+    put(buf, r#","id":""#);
+    put(buf, message.id.as_str());
+    put(buf, r#"","from":"#);
+    text(buf, message.from.as_str());
+    put(buf, r#","ts_ms":"#);
+    number(buf, message.ts_ms);
+    if redelivered {
+        put(buf, r#","redelivered":true"#);
+    }
     body(buf, &message.body);
-    close(buf);
 }
 
 /// `message`, one that is neither stored nor acknowledged.
 pub fn ephemeral(buf: &mut Vec<u8>, id: Option<&MessageId>, from: &UserId, bytes: &[u8], ts_ms: u64) {
-    open(buf, "message");
+    put(buf, r#"{"type":"message""#);
     if let Some(id) = id {
-        plain(buf, "id", id.as_str());
+        put(buf, r#","id":""#);
+        put(buf, id.as_str());
+        put(buf, r#"""#);
     }
-    text(buf, "from", from.as_str());
-    number(buf, "ts_ms", ts_ms);
-    truth(buf, "ephemeral", true);
+    put(buf, r#","from":"#);
+    text(buf, from.as_str());
+    put(buf, r#","ts_ms":"#);
+    number(buf, ts_ms);
+    put(buf, r#","ephemeral":true"#);
     body(buf, bytes);
-    close(buf);
 }
 
 /// `caught_up`.
 pub fn caught_up(buf: &mut Vec<u8>, seq: Seq) {
-    open(buf, "caught_up");
-    number(buf, "seq", seq.0);
-    close(buf);
+    put(buf, r#"{"type":"caught_up","seq":"#);
+    number(buf, seq.0);
+    put(buf, "}");
 }
 
 /// `accepted`.
 pub fn accepted(buf: &mut Vec<u8>, id: &MessageId, to: &UserId, seq: Seq, stored: bool) {
-    open(buf, "accepted");
-    plain(buf, "id", id.as_str());
-    text(buf, "to", to.as_str());
-    number(buf, "seq", seq.0);
-    field(buf, "stored");
-    json(buf, &stored);
-    close(buf);
+    put(buf, r#"{"type":"accepted","id":""#);
+    put(buf, id.as_str());
+    put(buf, r#"","to":"#);
+    text(buf, to.as_str());
+    put(buf, r#","seq":"#);
+    number(buf, seq.0);
+    put(buf, if stored { r#","stored":true}"# } else { r#","stored":false}"# });
 }
 
 /// `rejected`. `id` and `to` are as the client wrote them, and are left out where they are longer than such
@@ -65,57 +73,62 @@ pub fn rejected(
     reason: &str,
     retry_after_ms: Option<u64>,
 ) {
-    open(buf, "rejected");
+    put(buf, r#"{"type":"rejected""#);
     if let Some(id) = id.filter(|id| id.len() <= limits::MESSAGE_ID_BYTES_MAX) {
-        text(buf, "id", id);
+        put(buf, r#","id":"#);
+        text(buf, id);
     }
     if let Some(to) = to.filter(|to| to.len() <= limits::USER_BYTES_MAX) {
-        text(buf, "to", to);
+        put(buf, r#","to":"#);
+        text(buf, to);
     }
     coded(buf, &code, reason);
-    optional(buf, "retry_after_ms", retry_after_ms);
-    close(buf);
+    retry_after(buf, retry_after_ms);
+    put(buf, "}");
 }
 
 /// `presence`: at most [`limits::WATCH_USERS_MAX`] users, the caller splits what is more.
 pub fn presence(buf: &mut Vec<u8>, users: &[PresenceInfo]) {
     debug_assert!(users.len() <= limits::WATCH_USERS_MAX, "{} users in one presence frame", users.len());
-    open(buf, "presence");
-    field(buf, "users");
+    put(buf, r#"{"type":"presence","users":"#);
     json(buf, users);
-    close(buf);
+    put(buf, "}");
 }
 
 /// `token_ok`.
 pub fn token_ok(buf: &mut Vec<u8>, expires_ms: u64) {
-    open(buf, "token_ok");
-    number(buf, "expires_ms", expires_ms);
-    close(buf);
+    put(buf, r#"{"type":"token_ok","expires_ms":"#);
+    number(buf, expires_ms);
+    put(buf, "}");
 }
 
 /// `pong`.
 pub fn pong(buf: &mut Vec<u8>, n: Option<u64>) {
-    open(buf, "pong");
-    optional(buf, "n", n);
-    close(buf);
+    put(buf, r#"{"type":"pong""#);
+    if let Some(n) = n {
+        put(buf, r#","n":"#);
+        number(buf, n);
+    }
+    put(buf, "}");
 }
 
 /// `error`; `reference` says what it is about.
 pub fn error(buf: &mut Vec<u8>, code: Code, reason: &str, reference: Option<&str>) {
-    open(buf, "error");
+    put(buf, r#"{"type":"error""#);
     coded(buf, &code, reason);
     if let Some(reference) = reference {
-        text(buf, "ref", reference);
+        put(buf, r#","ref":"#);
+        text(buf, reference);
     }
-    close(buf);
+    put(buf, "}");
 }
 
 /// `goodbye`; its `code` is the number that the WebSocket close will carry.
 pub fn goodbye(buf: &mut Vec<u8>, code: CloseCode, reason: &str, retry_after_ms: Option<u64>) {
-    open(buf, "goodbye");
+    put(buf, r#"{"type":"goodbye""#);
     coded(buf, &code.number(), reason);
-    optional(buf, "retry_after_ms", retry_after_ms);
-    close(buf);
+    retry_after(buf, retry_after_ms);
+    put(buf, "}");
 }
 
 /// `welcome`.
@@ -123,69 +136,46 @@ pub fn welcome(buf: &mut Vec<u8>, frame: &WelcomeFrame) {
     json(buf, frame);
 }
 
-fn open(buf: &mut Vec<u8>, kind: &str) {
-    buf.extend_from_slice(b"{\"type\":\"");
-    buf.extend_from_slice(kind.as_bytes());
-    buf.push(b'"');
+/// What is known to be JSON, or to stand between quotes as it is.
+#[inline]
+fn put(buf: &mut Vec<u8>, json: &str) {
+    buf.extend_from_slice(json.as_bytes());
 }
 
-fn close(buf: &mut Vec<u8>) {
-    buf.push(b'}');
-}
-
-fn field(buf: &mut Vec<u8>, name: &str) {
-    buf.extend_from_slice(b",\"");
-    buf.extend_from_slice(name.as_bytes());
-    buf.extend_from_slice(b"\":");
-}
-
-fn text(buf: &mut Vec<u8>, name: &str, value: &str) {
-    // All of it at a glance: most text is a name, and hardly a name has to be written with an escape.
-    let needs_none = |byte: &u8| (*byte >= b' ') & (*byte != b'"') & (*byte != b'\\');
-    if value.as_bytes().iter().fold(true, |all, byte| all & needs_none(byte)) {
-        return plain(buf, name, value);
-    }
-    field(buf, name);
-    json(buf, value);
-}
-
-/// Text whose characters are known to need no escape.
-fn plain(buf: &mut Vec<u8>, name: &str, value: &str) {
-    field(buf, name);
-    buf.push(b'"');
-    buf.extend_from_slice(value.as_bytes());
-    buf.push(b'"');
-}
-
-fn number(buf: &mut Vec<u8>, name: &str, value: u64) {
-    field(buf, name);
-    json(buf, &value);
-}
-
-fn optional(buf: &mut Vec<u8>, name: &str, value: Option<u64>) {
-    if let Some(value) = value {
-        number(buf, name, value);
+/// A string. Hardly a name has to be written with an escape.
+fn text(buf: &mut Vec<u8>, value: &str) {
+    if is_plain(value) {
+        put(buf, "\"");
+        put(buf, value);
+        put(buf, "\"");
+    } else {
+        json(buf, value);
     }
 }
 
-/// A flag that is left out when it is false.
-fn truth(buf: &mut Vec<u8>, name: &str, value: bool) {
-    if value {
-        field(buf, name);
-        buf.extend_from_slice(b"true");
-    }
+fn number(buf: &mut Vec<u8>, value: u64) {
+    put(buf, itoa::Buffer::new().format(value));
 }
 
 fn coded(buf: &mut Vec<u8>, code: &impl Serialize, reason: &str) {
-    field(buf, "code");
+    put(buf, r#","code":"#);
     json(buf, code);
-    text(buf, "reason", reason);
+    put(buf, r#","reason":"#);
+    text(buf, reason);
+}
+
+fn retry_after(buf: &mut Vec<u8>, retry_after_ms: Option<u64>) {
+    if let Some(retry_after_ms) = retry_after_ms {
+        put(buf, r#","retry_after_ms":"#);
+        number(buf, retry_after_ms);
+    }
 }
 
 /// Last, so that a person who reads a trace sees the envelope before a long body.
 fn body(buf: &mut Vec<u8>, bytes: &[u8]) {
-    field(buf, "body");
+    put(buf, r#","body":"#);
     buf.extend_from_slice(bytes);
+    put(buf, "}");
 }
 
 fn json<T: Serialize + ?Sized>(buf: &mut Vec<u8>, value: &T) {

@@ -10,6 +10,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::plain::plain_length;
+
 /// Every field that some client frame has: one JSON value each.
 #[derive(Default)]
 pub struct Fields<'a> {
@@ -35,6 +37,8 @@ pub struct Fields<'a> {
     pub twice: Option<String>,
     /// False when none of them is more than a string, a number or a word.
     pub may_nest: bool,
+    /// No string among them has an escape in it.
+    pub is_plain: bool,
 }
 
 pub type Raw<'a> = Option<&'a str>;
@@ -82,7 +86,7 @@ impl<'a> Fields<'a> {
 
 /// None for what is not written plainly.
 fn split(text: &str) -> Option<Fields<'_>> {
-    let mut fields = Fields::default();
+    let mut fields = Fields { is_plain: true, ..Fields::default() };
     let mut rest = text.strip_prefix('{')?;
     loop {
         let (key, after_key) = plain_string(rest)?;
@@ -98,7 +102,7 @@ fn split(text: &str) -> Option<Fields<'_>> {
 }
 
 /// A value and what follows it.
-fn value<'a>(text: &'a str, may_nest: &mut bool) -> Option<(&'a str, &'a str)> {
+pub fn value<'a>(text: &'a str, may_nest: &mut bool) -> Option<(&'a str, &'a str)> {
     match text.as_bytes().first()? {
         b'"' => plain_string(text),
         b'{' | b'[' => {
@@ -108,7 +112,9 @@ fn value<'a>(text: &'a str, may_nest: &mut bool) -> Option<(&'a str, &'a str)> {
             Some((value, text.get(value.len()..)?))
         }
         _ => {
-            let (value, rest) = text.split_at_checked(memchr::memchr2(b',', b'}', text.as_bytes())?)?;
+            // What it is the last of may have been taken off.
+            let end = text.bytes().position(|byte| matches!(byte, b',' | b'}')).unwrap_or(text.len());
+            let (value, rest) = text.split_at_checked(end)?;
             let is_word = matches!(value, "true" | "false" | "null");
             (is_word || is_plain_integer(value)).then_some((value, rest))
         }
@@ -118,13 +124,12 @@ fn value<'a>(text: &'a str, may_nest: &mut bool) -> Option<(&'a str, &'a str)> {
 /// A string with its quotes, and what follows it; none if it has an escape in it, or what has to be written as one.
 fn plain_string(text: &str) -> Option<(&str, &str)> {
     let inner = text.strip_prefix('"')?.as_bytes();
-    let end = memchr::memchr2(b'"', b'\\', inner)?;
-    let inner = inner.get(..=end)?;
-    let is_plain = inner.iter().fold(true, |plain, byte| plain & (*byte >= b' ')) && inner.ends_with(b"\"");
-    text.split_at_checked(end + 2).filter(|_| is_plain)
+    let length = plain_length(inner);
+    text.split_at_checked(length + 2).filter(|_| inner.get(length) == Some(&b'"'))
 }
 
-fn is_plain_integer(text: &str) -> bool {
+/// Digits that JSON has as a number.
+pub fn is_plain_integer(text: &str) -> bool {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits && (text == "0" || !text.starts_with('0'))
 }
@@ -157,11 +162,11 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     }
 }
 
-/// What a JSON string says; borrowed unless it is written with escapes. None when it is no string, or has half a
-/// surrogate pair in it.
-pub fn string(raw: &str) -> Option<Cow<'_, str>> {
+/// What a JSON string says; borrowed unless it is written with escapes, which it cannot be if it `is_plain`. None when it
+/// is no string, or has half a surrogate pair in it.
+pub fn string(raw: &str, is_plain: bool) -> Option<Cow<'_, str>> {
     match raw.strip_prefix('"')?.strip_suffix('"') {
-        Some(inner) if memchr::memchr(b'\\', inner.as_bytes()).is_none() => Some(Cow::Borrowed(inner)),
+        Some(inner) if is_plain || !inner.contains('\\') => Some(Cow::Borrowed(inner)),
         _ => serde_json::from_str::<Key<'_>>(raw).ok().map(|Key(text)| text),
     }
 }

@@ -8,7 +8,9 @@ pub mod decode;
 pub mod encode;
 mod fields;
 pub mod frames;
+mod plain;
 pub mod server_frames;
+mod usual;
 
 /// The WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "doorstep.v1";
