@@ -7,6 +7,7 @@ use crate::ids::{MessageId, Seq, UserId};
 /// A durable message with its place in the recipient's inbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
+    /// [`Seq::ZERO`] until it has its place.
     pub seq: Seq,
     pub id: MessageId,
     pub from: UserId,
@@ -26,12 +27,7 @@ pub const ENVELOPE_WEIGHT: u64 = 64;
 impl Message {
     /// What the message counts for in windows and quotas, in bytes.
     pub fn weight(&self) -> u64 {
-        Self::weight_of(&self.body, &self.id, &self.from)
-    }
-
-    /// The weight of a message with these parts.
-    pub fn weight_of(body: &[u8], id: &MessageId, from: &UserId) -> u64 {
-        (body.len() + id.as_str().len() + from.as_str().len()) as u64 + ENVELOPE_WEIGHT
+        (self.body.len() + self.id.as_str().len() + self.from.as_str().len()) as u64 + ENVELOPE_WEIGHT
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use doorstep::clock::Now;
 use doorstep::codes::Code;
 use doorstep::ids::{DeviceId, MessageId, Seq, SessionId, UserId};
+use doorstep::message::Message;
 use doorstep::metrics::Metrics;
 use doorstep::presence::{PresenceInfo, PresenceState};
 use doorstep::routing::command::{Attach, Command, Report, Send};
@@ -102,22 +103,21 @@ impl Desk {
                 window_bytes: 1 << 18,
                 peer: String::new(),
             };
-            self.apply(Command::Attach(attach));
+            self.apply(Command::Attach(Box::new(attach)));
         }
     }
 
     fn send(&mut self, n: u64) {
-        let send = Send {
-            from: self.user(n + 1),
-            to: self.user(n),
+        let message = Arc::new(Message {
+            seq: Seq::ZERO,
             id: MessageId::new(&format!("message-{n:016}")).unwrap(),
+            from: self.user(n + 1),
             body: Bytes::copy_from_slice(self.body.as_bytes()),
             ts_ms: self.now.wall_ms,
-            ttl_ms: 1 << 32,
+            expires_ms: self.now.wall_ms + (1 << 32),
             retry: false,
-            sender: self.session.clone(),
-            taken_us: self.now.us,
-        };
+        });
+        let send = Send { to: self.user(n), message, sender: self.session.clone(), taken_us: self.now.us };
         self.apply(Command::Send(send));
     }
 
@@ -133,14 +133,14 @@ impl Desk {
             for effect in effects.drain(..) {
                 match effect {
                     Effect::Load(user) => {
-                        next = Some(Command::Report(Report::Loaded { user, result: Ok(LoadedUser::default()) }));
+                        next = Some(Report::Loaded { user, result: Ok(LoadedUser::default()) }.into());
                     }
                     Effect::Deliver(_, delivery) => {
                         self.pushed = delivery.message.seq;
                         self.delivered += 1;
                     }
                     Effect::Answer(..) => self.answered += 1,
-                    Effect::LookUp(key) => next = Some(Command::Report(Report::Dedupe { key, result: Ok(None) })),
+                    Effect::LookUp(key) => next = Some(Report::Dedupe { key, result: Ok(None) }.into()),
                     Effect::Write(write) => written.push(match write.what {
                         What::Append { message, .. } | What::Requeue { message, .. } => {
                             Written::Append { user: write.user, seq: message.seq, stored: true }
@@ -152,7 +152,7 @@ impl Desk {
             }
             self.effects = effects;
             if !written.is_empty() {
-                next = Some(Command::Report(Report::Committed(CommitReport { written, error: None })));
+                next = Some(Report::Committed(CommitReport { written, error: None }).into());
             }
         }
     }

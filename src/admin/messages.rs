@@ -18,8 +18,9 @@ use super::desk::Clerk;
 use super::problem::Problem;
 use super::server::{Answer, json};
 use crate::codes::Code;
-use crate::ids::{MessageId, UserId};
+use crate::ids::{MessageId, Seq, UserId};
 use crate::limits;
+use crate::message::Message;
 use crate::routing::command::{Command, Send};
 use crate::routing::session_handle::{self, Answers, Outcome};
 use crate::shutdown::Phase;
@@ -90,17 +91,17 @@ impl Clerk {
         let now = self.desk.clock.now();
         let ttl_max_ms = self.ttl_max_ms();
         let to = letter.to.clone();
-        let send = Command::Send(Send {
-            from: letter.from,
-            to: letter.to,
+        let ttl_ms = letter.ttl_ms.unwrap_or(ttl_max_ms).min(ttl_max_ms);
+        let message = Arc::new(Message {
+            seq: Seq::ZERO,
             id,
+            from: letter.from,
             body: Bytes::copy_from_slice(letter.body.get().as_bytes()),
             ts_ms: now.wall_ms,
-            ttl_ms: letter.ttl_ms.unwrap_or(ttl_max_ms).min(ttl_max_ms),
+            expires_ms: now.wall_ms.saturating_add(ttl_ms),
             retry: letter.retry,
-            sender: Arc::new(slot),
-            taken_us: now.us,
         });
+        let send = Command::Send(Send { to: letter.to, message, sender: Arc::new(slot), taken_us: now.us });
         let asked = async {
             self.desk.router.ask(&to, send).await?;
             outcome.await.map_err(|_| Problem::no_answer())

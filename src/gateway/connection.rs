@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::http::StatusCode;
 
 use super::demo;
-use super::handshake::{self, Greeting, NoUpgrade, Socket};
+use super::handshake::{self, Greeting, NoUpgrade};
 use super::outbox::{OVERFLOW_RETRY_MS, Outbox};
 use super::pace::{HandshakePlace, UserPlace};
 use super::session::Session;
+use super::socket::Socket;
 use super::talk::{Talk, Upgraded};
 use super::transport::Transport;
 use super::wire::{self, Wire, Writer};
@@ -170,7 +171,7 @@ fn connections_max(shared: &Shared) -> usize {
 }
 
 fn attach(shared: &Shared, greeting: &Greeting, outbox: &Arc<Outbox>, peer: SocketAddr) -> Command {
-    Command::Attach(Attach {
+    Attach {
         user: greeting.identity.user.clone(),
         device: greeting.device.clone(),
         session: outbox.clone(),
@@ -179,7 +180,8 @@ fn attach(shared: &Shared, greeting: &Greeting, outbox: &Arc<Outbox>, peer: Sock
         window: greeting.window,
         window_bytes: shared.config.limits.window_bytes,
         peer: peer.to_string(),
-    })
+    }
+    .into()
 }
 
 impl Patience {

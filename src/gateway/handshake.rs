@@ -4,15 +4,14 @@
 
 use std::net::IpAddr;
 
-use futures::StreamExt;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::assembler::Violation;
 use super::auth::Identity;
+use super::socket::{Lost, Said, Socket};
 use super::wire::Wire;
 use super::{Farewell, Shared, closing};
 use crate::codes::CloseCode;
@@ -23,12 +22,10 @@ use crate::protocol::frames::{ClientFrame, FrameError, Hello};
 use crate::protocol::{CONNECT_PATH, SUBPROTOCOL, decode};
 use crate::routing::session_handle::Closing;
 
-/// The default of 128 KiB would cost every idle connection as much.
+/// The library reads no more than the request; its default of 128 KiB would be zeroed for every connection.
 const READ_BUFFER_BYTES: usize = 2048;
 /// The device of a client that does not name one.
 const DEFAULT_DEVICE: &str = "default";
-
-pub type Socket = WebSocketStream<Wire>;
 
 /// What a client said of itself, checked.
 pub struct Greeting {
@@ -59,8 +56,10 @@ pub async fn upgrade(shared: &Shared, wire: Wire) -> Result<(Socket, Option<Stri
         token = bearer(request.headers());
         Ok(response)
     };
-    let config = websocket_config(shared.config.limits.frame_bytes);
+    let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES).write_buffer_size(0);
     let upgraded = tokio_tungstenite::accept_hdr_async_with_config(wire, check, Some(config)).await;
+    // A client that says more before it has the response is refused, so nothing that was read is left behind.
+    let upgraded = upgraded.map(|socket| Socket::new(socket.into_inner(), shared.config.limits.frame_bytes));
     upgraded.map(|socket| (socket, token)).map_err(|error| match error {
         Error::Http(_) => NoUpgrade::Answered,
         Error::Protocol(
@@ -83,23 +82,18 @@ pub async fn greeting(
     socket: &mut Socket,
     bearer: Option<String>,
 ) -> Result<Greeting, Option<Farewell>> {
-    loop {
-        match socket.next().await {
-            Some(Ok(Message::Text(text))) => {
-                return match decode::client_frame(&text) {
-                    Ok(ClientFrame::Hello(hello)) => check_hello(shared, &hello, bearer).map_err(|no| Some(no.into())),
-                    Ok(_) => Err(Some(closing(CloseCode::Malformed, "the first frame must be hello").into())),
-                    Err(error) => Err(Some(unusable_hello(&error))),
-                };
+    let hello = socket.next(|said| match said {
+        Said::Text(text) => match decode::client_frame(&text) {
+            Ok(ClientFrame::Hello(hello)) => {
+                check_hello(shared, &hello, bearer.as_deref()).map_err(|no| Some(no.into()))
             }
-            Some(Ok(Message::Binary(_))) => {
-                return Err(Some(closing(CloseCode::BinaryFrame, "frames are text").into()));
-            }
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-            Some(Ok(Message::Close(_))) | None => return Err(None),
-            Some(Err(error)) => return Err(read_error(&error).map(Farewell::from)),
-        }
-    }
+            Ok(_) => Err(Some(closing(CloseCode::Malformed, "the first frame must be hello").into())),
+            Err(error) => Err(Some(unusable_hello(&error))),
+        },
+        Said::Binary(_) => Err(Some(closing(CloseCode::BinaryFrame, "frames are text").into())),
+        Said::Goodbye { .. } => Err(None),
+    });
+    hello.await.unwrap_or_else(|lost| Err(read_error(lost).map(Farewell::from)))
 }
 
 fn unusable_hello(error: &FrameError) -> Farewell {
@@ -108,28 +102,20 @@ fn unusable_hello(error: &FrameError) -> Farewell {
 }
 
 /// What to close with after a failed read; none when there is nobody left to tell.
-pub fn read_error(error: &Error) -> Option<Closing> {
-    match error {
-        Error::Capacity(_) => Some(closing(CloseCode::FrameTooLarge, "the frame is larger than frame_bytes")),
-        Error::Utf8(_) => Some(closing(CloseCode::NotUtf8, "the frame is not valid UTF-8")),
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)
-        | Error::Io(_)
-        | Error::ConnectionClosed
-        | Error::AlreadyClosed => None,
-        _ => Some(closing(CloseCode::NoWebSocket, "the WebSocket protocol was violated")),
-    }
+pub fn read_error(lost: Lost) -> Option<Closing> {
+    let violation = match lost {
+        Lost::Gone => return None,
+        Lost::Violated(violation) => violation,
+    };
+    Some(match violation {
+        Violation::TooLarge => closing(CloseCode::FrameTooLarge, "the frame is larger than frame_bytes"),
+        Violation::NotUtf8 => closing(CloseCode::NotUtf8, "the frame is not valid UTF-8"),
+        Violation::Protocol => closing(CloseCode::NoWebSocket, "the WebSocket protocol was violated"),
+    })
 }
 
-fn websocket_config(frame_bytes: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_message_size(Some(frame_bytes))
-        .max_frame_size(Some(frame_bytes))
-}
-
-fn check_hello(shared: &Shared, hello: &Hello, bearer: Option<String>) -> Result<Greeting, Closing> {
-    let token = hello.token.as_deref().or(bearer.as_deref());
+fn check_hello(shared: &Shared, hello: &Hello, bearer: Option<&str>) -> Result<Greeting, Closing> {
+    let token = hello.token.as_deref().or(bearer);
     let identity =
         shared.auth.identify(hello.user.as_deref(), token).map_err(|error| closing(error.code(), error.reason()))?;
     let device = DeviceId::new(hello.device.as_deref().unwrap_or(DEFAULT_DEVICE))

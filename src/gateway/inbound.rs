@@ -18,6 +18,7 @@ use crate::clock::Now;
 use crate::codes::{CloseCode, Code};
 use crate::ids::{DeviceId, MessageId, Seq, UserId};
 use crate::limits::{BATCH_COMMANDS_MAX, STATUS_TEXT_CHARS_MAX, WATCH_USERS_MAX};
+use crate::message::Message;
 use crate::presence::PresenceState;
 use crate::protocol::frames::{ClientFrame, FrameError, SendFrame};
 use crate::protocol::{decode, encode};
@@ -215,18 +216,17 @@ impl Inbound {
         }
         let shard = self.owner(&to);
         let ttl_max_ms = self.shared.config.queue.ttl.as_millis() as u64;
-        let send = Send {
-            from: self.identity.user.clone(),
-            to,
+        let ttl_ms = frame.ttl_ms.map_or(ttl_max_ms, |ttl_ms| ttl_ms.min(ttl_max_ms));
+        let message = Arc::new(Message {
+            seq: Seq::ZERO,
             id,
-            // Copied, or the whole read buffer would stay for as long as the message waits.
+            from: self.identity.user.clone(),
             body: Bytes::copy_from_slice(body),
             ts_ms: self.now.wall_ms,
-            ttl_ms: frame.ttl_ms.map_or(ttl_max_ms, |ttl_ms| ttl_ms.min(ttl_max_ms)),
+            expires_ms: self.now.wall_ms.saturating_add(ttl_ms),
             retry: frame.retry,
-            sender: self.outbox.clone(),
-            taken_us: self.now.us,
-        };
+        });
+        let send = Send { to, message, sender: self.outbox.clone(), taken_us: self.now.us };
         self.command(shard, Command::Send(send));
         Ok(())
     }
@@ -234,7 +234,7 @@ impl Inbound {
     fn send_ephemeral(&mut self, id: Option<MessageId>, to: UserId, body: &[u8]) {
         let from = self.identity.user.clone();
         let ephemeral = Ephemeral { id, from, body: Bytes::copy_from_slice(body), ts_ms: self.now.wall_ms };
-        self.command(self.owner(&to), Command::SendEphemeral { to, ephemeral });
+        self.command(self.owner(&to), Command::SendEphemeral { to, ephemeral: Box::new(ephemeral) });
     }
 
     fn status(&mut self, state: PresenceState, text: Option<String>) {

@@ -8,9 +8,11 @@
 //! 5. Every `send` that gets through is answered by its owner; every other one is answered here.
 //!
 //! A connection walks through `listener` → `connection` → `handshake` → `session`, which know nothing of what is
-//! said (`talk`); whoever comes for the `demo` page gets it and goes. What it reads becomes commands in `inbound`, what it is told becomes frames in `outbox`, and `wire`
-//! moves the bytes.
+//! said (`talk`); whoever comes for the `demo` page gets it and goes. What the `socket` reads is put together by the
+//! `assembler` and becomes commands in `inbound`, what the client is told becomes frames in `outbox`, and `wire` moves
+//! the bytes.
 
+mod assembler;
 mod auth;
 mod connection;
 mod demo;
@@ -21,6 +23,7 @@ mod listener;
 mod outbox;
 mod pace;
 mod session;
+mod socket;
 mod talk;
 mod transport;
 mod vitals;

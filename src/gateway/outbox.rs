@@ -1,6 +1,6 @@
 //! What is on its way to one client: finished frames in one capped buffer.
 //!
-//! Owners, the session itself and the WebSocket library's own replies all append here, and only the
+//! Owners and the session itself append here, and only the
 //! session's [`Writer`](super::wire::Writer) takes out, so frames can never interleave. The lock is held for
 //! as long as it takes to copy one frame, never across a write. Nothing is dropped in silence: what does not
 //! fit ends the session.
@@ -150,9 +150,14 @@ impl Outbox {
 
     /// Bytes that are not for the outbox to understand: the handshake's response, pongs, the echo of a close.
     pub fn append_raw(&self, bytes: &[u8]) {
+        self.append_raw_with(|buf| buf.extend_from_slice(bytes));
+    }
+
+    /// Like [`append_raw`](Self::append_raw), written in its place.
+    pub fn append_raw_with(&self, append: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();
         if matches!(state.stage, Stage::Open | Stage::Left) {
-            state.frames.extend_from_slice(bytes);
+            append(&mut state.frames);
             self.check_room(&mut state);
         }
         drop(state);
@@ -216,7 +221,7 @@ impl Outbox {
         if let Stage::Ending(farewell) = &state.stage {
             let farewell = farewell.clone();
             (self.goodbye)(&mut state.frames, &farewell);
-            frame::close(&mut state.frames, farewell.code, &farewell.reason);
+            frame::close(&mut state.frames, farewell.code.number(), &farewell.reason);
         }
         buf.append(&mut state.frames);
         state.frames = Vec::new();

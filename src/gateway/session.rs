@@ -4,30 +4,28 @@
 //! never stops reading because the client does not: what the client may have waiting is bounded elsewhere.
 
 use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
 use tokio::task::unconstrained;
-use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::handshake::{Socket, read_error};
+use super::handshake::read_error;
 use super::outbox::Outbox;
+use super::socket::{Lost, Said, Socket};
 use super::talk::Talk;
 use super::vitals::{Sign, Vitals};
 use super::wire::Writer;
 use super::{Shared, closing};
 use crate::codes::CloseCode;
-use crate::limits::BATCH_COMMANDS_MAX;
 use crate::routing::router::{Batch, Gone};
 use crate::routing::session_handle::SessionHandle;
 use crate::shutdown::Phase;
 
-/// Bytes of frames read before their commands are sent on.
-const BATCH_BYTES_MAX: usize = 128 * 1024;
 /// How long a session waits for its owner's goodbye once the daemon closes.
 const GOODBYE_WAIT: Duration = Duration::from_secs(2);
 
@@ -98,7 +96,7 @@ impl<T: Talk> Session<T> {
                 () = unconstrained(&mut timer) => Event::Timer,
             };
             let now = Instant::now();
-            if self.socket.get_mut().take_heard() {
+            if self.socket.take_heard() {
                 vitals.heard(now);
             }
             match event {
@@ -165,39 +163,29 @@ impl<T: Talk> Session<T> {
     }
 }
 
-/// Takes in what has arrived, as much as makes a batch. Ready when something came or the client is gone.
+/// Takes in what has arrived. Ready when something was said or the client is gone.
 fn poll_read<T: Talk>(socket: &mut Socket, talk: &mut T, outbox: &Outbox, cx: &mut Context<'_>) -> Poll<Client> {
-    let (mut frames, mut bytes) = (0, 0);
-    while frames < BATCH_COMMANDS_MAX && bytes < BATCH_BYTES_MAX && !outbox.is_ending() {
-        let message = match socket.poll_next_unpin(cx) {
-            Poll::Ready(Some(Ok(message))) => message,
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(failed(outbox, &error)),
-            Poll::Ready(None) => return Poll::Ready(Client::Left { clean: false }),
-            Poll::Pending if frames == 0 => return Poll::Pending,
-            Poll::Pending => break,
-        };
-        if frames == 0 {
+    let (mut client, mut awake) = (Client::Here, false);
+    let heard = socket.poll_hear(cx, |said| {
+        if !awake {
             talk.wake();
+            awake = true;
         }
-        frames += 1;
-        bytes += message.len();
-        match message {
-            Message::Text(text) => talk.text(&text),
-            Message::Binary(bytes) => talk.binary(&bytes),
-            Message::Close(frame) => {
-                outbox.leave();
-                // The library writes its reply to a close when it is polled once more.
-                let _replied = socket.poll_next_unpin(cx);
-                return Poll::Ready(Client::Left { clean: frame.is_some_and(|frame| u16::from(frame.code) == 1000) });
-            }
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+        match said {
+            Said::Text(text) => talk.text(&text),
+            Said::Binary(bytes) => talk.binary(&bytes),
+            Said::Goodbye { clean } => client = Client::Left { clean },
         }
+        if outbox.is_ending() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    match ready!(heard) {
+        Ok(()) => Poll::Ready(client),
+        Err(lost) => Poll::Ready(failed(outbox, lost)),
     }
-    Poll::Ready(Client::Here)
 }
 
-fn failed(outbox: &Outbox, error: &Error) -> Client {
-    match read_error(error) {
+fn failed(outbox: &Outbox, lost: Lost) -> Client {
+    match read_error(lost) {
         Some(closing) => outbox.close(closing),
         None => outbox.leave(),
     }

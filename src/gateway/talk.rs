@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::connection::{Patience, Refused};
-use super::handshake::Socket;
 use super::outbox::Outbox;
+use super::socket::Socket;
 use super::{Farewell, Shared};
 use crate::routing::router::Batch;
 

@@ -117,7 +117,7 @@ impl Owner {
             window: attach.window,
         });
         attach.session.wake();
-        attach
+        *attach
     }
 
     pub async fn send(&mut self) -> crate::routing::command::Send {

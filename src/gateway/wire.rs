@@ -1,6 +1,6 @@
 //! One socket, one writer.
 //!
-//! The WebSocket library reads from the socket through [`Wire`], but what it writes (the handshake's response,
+//! Whoever reads from the socket does so through [`Wire`], but what it has to say to that (the handshake's response,
 //! pongs, the reply to a close) goes into the session's [`Outbox`], where it takes its place between finished
 //! frames. [`Writer`] alone writes to the socket. So nothing interleaves, and a stalled write stops no read.
 
@@ -19,7 +19,7 @@ use super::transport::{ReadHalf, Transport, WriteHalf};
 /// From the decision to close until the socket is dropped: to write what is left and hear the peer's close.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// The stream that the WebSocket library sees.
+/// The stream as its readers see it: the WebSocket library for the handshake, then the session.
 pub struct Wire {
     half: ReadHalf,
     outbox: Arc<Outbox>,
@@ -48,6 +48,16 @@ impl Wire {
     /// Whether anything was read since the last call, part of a frame included.
     pub fn take_heard(&mut self) -> bool {
         std::mem::take(&mut self.heard)
+    }
+
+    /// Answers what was read.
+    pub fn reply(&self, append: impl FnOnce(&mut Vec<u8>)) {
+        self.outbox.append_raw_with(append);
+    }
+
+    /// The client said goodbye: nothing may follow but the reply to it.
+    pub fn leave(&self) {
+        self.outbox.leave();
     }
 
     /// Looks at what comes without taking it away, until it `is_enough`, the peer ends or `bytes_max` are there.

@@ -3,19 +3,21 @@
 //! Commands for a user go to the shard that owns the user, in batches, through one FIFO; their order
 //! there is the order of things. Only [`Query`] has a mailbox of its own, polled first.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::session_handle::{Sender, Session};
 use crate::codes::{CloseCode, Code};
-use crate::ids::{DeviceId, MessageId, Seq, SessionId, UserId};
+use crate::ids::{DeviceId, Seq, SessionId, UserId};
+use crate::message::Message;
 use crate::presence::{PresenceInfo, PresenceState};
 use crate::store::{CommitReport, DedupeKey, DedupeRecord, FoundLetter, LoadedUser, Page, StoreError, StoreState};
 
-/// One thing asked of an owner.
+/// One thing asked of an owner. What is large and rare is in a box, so that a batch of what is frequent stays small.
 pub enum Command {
     /// A session wants to be the live one of its device. Answered with `welcome` or `close`.
-    Attach(Attach),
+    Attach(Box<Attach>),
     /// The connection is gone. `clean` when the client closed with 1000 (presence does not linger).
     Detach {
         user: UserId,
@@ -30,7 +32,7 @@ pub enum Command {
     /// A message for the sessions that are live now; `to` decides the owner.
     SendEphemeral {
         to: UserId,
-        ephemeral: super::session_handle::Ephemeral,
+        ephemeral: Box<super::session_handle::Ephemeral>,
     },
     /// Everything pushed to this session up to and including `seq` is done.
     Ack {
@@ -87,7 +89,7 @@ pub enum Command {
         at_ms: u64,
     },
     /// What a load, a page, a look-up or a commit came to.
-    Report(Report),
+    Report(Box<Report>),
     /// No seq above this may be given out.
     Ceiling(Seq),
     Storage(StoreState),
@@ -120,14 +122,9 @@ pub struct Attach {
 }
 
 pub struct Send {
-    pub from: UserId,
     pub to: UserId,
-    pub id: MessageId,
-    pub body: Bytes,
-    pub ts_ms: u64,
-    /// Already capped by `queue.ttl`.
-    pub ttl_ms: u64,
-    pub retry: bool,
+    /// Without a place, which the owner gives it. Its end is capped by `queue.ttl`.
+    pub message: Arc<Message>,
     pub sender: Sender,
     /// When the gateway took it, hybrid microseconds; `queue.accept_timeout` runs from here.
     pub taken_us: u64,
@@ -174,6 +171,18 @@ pub enum Report {
         result: Result<FoundLetter, StoreError>,
     },
     Committed(CommitReport),
+}
+
+impl From<Report> for Command {
+    fn from(report: Report) -> Self {
+        Self::Report(Box::new(report))
+    }
+}
+
+impl From<Attach> for Command {
+    fn from(attach: Attach) -> Self {
+        Self::Attach(Box::new(attach))
+    }
 }
 
 /// Why an operator's call did nothing.

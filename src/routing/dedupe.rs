@@ -35,6 +35,8 @@ pub struct Known {
 pub enum KnownState {
     /// Routed, not answered for good yet: repeats join it.
     Pending,
+    /// Handed over and called back from the writer, which may have written it all the same.
+    Withdrawn,
     /// Handed over and never stored: known here only.
     HandedOver,
     Stored,
@@ -55,8 +57,6 @@ pub struct Dedupe {
     pub(super) places: HashTable<Place>,
     /// The place that comes first in `order`.
     pub(super) first: Place,
-    /// There were more than `max`, and some of the surplus is still to be forgotten.
-    pub(super) too_many: bool,
     /// Those that had to go before their time and are on disk, or may get there.
     pub(super) faded: Faded,
 }
@@ -68,34 +68,13 @@ pub type Place = u32;
 pub(super) struct Admitted {
     pub key: SendKey,
     pub known: Known,
-    pub recipient: UserId,
     pub until_us: u64,
-}
-
-/// An entry that was known here only and had to go; its recipient's bookkeeping follows it.
-#[derive(Debug)]
-pub struct Forgotten {
-    pub recipient: UserId,
-    pub seq: Seq,
-    key: SendKey,
-    digest: u64,
-    /// It had to go before its time, for want of room.
-    pub early: bool,
 }
 
 impl Dedupe {
     pub fn new(max: usize, window_us: u64, seed: u64) -> Self {
         let faded = Faded::new(max, window_us);
-        Self {
-            seed,
-            max,
-            window_us,
-            order: VecDeque::new(),
-            places: HashTable::new(),
-            first: 0,
-            too_many: false,
-            faded,
-        }
+        Self { seed, max, window_us, order: VecDeque::new(), places: HashTable::new(), first: 0, faded }
     }
 
     pub fn key(&self, recipient: &UserId, from: &UserId, id: &MessageId) -> SendKey {
@@ -126,70 +105,62 @@ impl Dedupe {
     }
 
     /// Remembers a send that was just routed. Returns where, to be given back when it is settled.
-    pub fn admit(&mut self, key: SendKey, recipient: &UserId, seq: Seq, digest: u64, now_us: u64) -> Place {
+    pub fn admit(&mut self, key: SendKey, seq: Seq, digest: u64, now_us: u64) -> Place {
         let known = Known { seq, digest, state: KnownState::Pending };
-        self.remember(Admitted { key, known, recipient: recipient.clone(), until_us: now_us + self.window_us })
+        self.remember(Admitted { key, known, until_us: now_us + self.window_us })
     }
 
-    /// Notes what became of the message `seq`, admitted at `place`. False when it is not remembered any more; the
-    /// key may by then belong to a later message with the same id.
-    pub fn settle(&mut self, place: Place, key: SendKey, seq: Seq, state: KnownState) -> bool {
+    /// Notes what became of the message `seq`, admitted at `place`, if it is still remembered; the key may by now
+    /// belong to a later message with the same id.
+    pub fn settle(&mut self, place: Place, key: SendKey, seq: Seq, state: KnownState) {
         // One that was pending for very long has moved.
         let place = if self.is_at(place, key) { Some(place) } else { self.place_of(key) };
-        let known = place.and_then(|place| self.order.get_mut(self.behind_first(place)));
-        known.filter(|known| known.known.seq == seq).map(|known| known.known.state = state).is_some()
+        let admitted = place.and_then(|place| self.order.get_mut(self.behind_first(place)));
+        if let Some(admitted) = admitted.filter(|admitted| admitted.known.seq == seq) {
+            admitted.known.state = state;
+        }
     }
 
-    /// Takes out what is too old or too much, and tells of those that nobody else knows, one at a time; call until
-    /// None.
-    pub fn forget(&mut self, now_us: u64) -> Option<Forgotten> {
+    /// Forgets what is too old, and what is too much some at a time.
+    pub fn forget(&mut self, now_us: u64) {
         let slack = self.max / SLACK;
-        if self.order.len() > self.max && !self.too_many {
-            self.too_many = true;
+        let is_too_much = self.order.len() > self.max;
+        if is_too_much {
             self.touch_first(slack);
         }
-        let forgotten = self.forget_one(now_us, self.max - slack);
-        self.too_many &= forgotten.is_some();
-        forgotten
-    }
-
-    /// This one is not to be forgotten yet.
-    pub fn keep(&mut self, forgotten: Forgotten, now_us: u64) {
-        let Forgotten { recipient, seq, key, digest, .. } = forgotten;
-        let known = Known { seq, digest, state: KnownState::HandedOver };
-        self.remember(Admitted { key, known, recipient, until_us: now_us + self.window_us });
-    }
-
-    fn forget_one(&mut self, now_us: u64, enough: usize) -> Option<Forgotten> {
-        loop {
-            let is_early = self.order.front()?.until_us > now_us;
-            if is_early && !(self.too_many && self.order.len() > enough) {
-                return None;
-            }
-            let place = self.first;
-            let mut admitted = self.order.pop_front()?;
-            self.first = self.first.wrapping_add(1);
-            // A pending one may not be forgotten: a repeat of it would be a second message. It moves
-            // to the end of the line; pending ones are bounded by themselves.
-            let is_last = self.withdraw(admitted.key, place);
-            let Admitted { key, known, .. } = admitted;
-            match known.state {
-                _ if !is_last => {}
-                KnownState::Pending => {
-                    admitted.until_us = now_us + self.window_us;
-                    self.remember(admitted);
-                    return None;
-                }
-                KnownState::HandedOver => {
-                    let Admitted { recipient, .. } = admitted;
-                    let Known { seq, digest, .. } = known;
-                    return Some(Forgotten { recipient, seq, key, digest, early: is_early });
-                }
-                // One that has had its time need not be known any more.
-                KnownState::Stored if is_early => self.fades(key, now_us),
-                KnownState::Stored => {}
+        let enough = if is_too_much { self.max - slack } else { self.max };
+        // Each is looked at once: the pending ones go round.
+        for _ in 0..self.order.len() {
+            if !self.forget_first(now_us, enough) {
+                break;
             }
         }
+    }
+
+    /// Sees to the first one, if it is too old or there are more than `enough`; false when nothing has to go.
+    fn forget_first(&mut self, now_us: u64, enough: usize) -> bool {
+        let Some(first) = self.order.front() else { return false };
+        let is_early = first.until_us > now_us;
+        if is_early && self.order.len() <= enough {
+            return false;
+        }
+        let place = self.first;
+        let Some(mut admitted) = self.order.pop_front() else { return false };
+        self.first = self.first.wrapping_add(1);
+        let is_last = self.withdraw(admitted.key, place);
+        match admitted.known.state {
+            _ if !is_last => {}
+            // A repeat of a pending one would be a second message; so would be one of a message that gets to disk while
+            // nobody knows of it. They move to the end of the line; there they are bounded by themselves.
+            KnownState::Pending | KnownState::Withdrawn => {
+                admitted.until_us = now_us + self.window_us;
+                self.remember(admitted);
+            }
+            // One that has had its time need not be known any more.
+            KnownState::Stored if is_early => self.fades(admitted.key, now_us),
+            KnownState::Stored | KnownState::HandedOver => {}
+        }
+        true
     }
 
     /// Touches what it will take to forget the first ones, one right after the other: memory answers many such
@@ -245,10 +216,12 @@ mod tests {
     fn pass(dedupe: &mut Dedupe, number: u64, bob: &UserId) -> usize {
         let key = dedupe.key(bob, bob, &MessageId::new(&number.to_string()).unwrap());
         assert_eq!(dedupe.look(key), None);
-        let place = dedupe.admit(key, bob, Seq(number), 7, number);
-        assert!(dedupe.settle(place, key, Seq(number), KnownState::HandedOver));
+        let place = dedupe.admit(key, Seq(number), 7, number);
+        dedupe.settle(place, key, Seq(number), KnownState::HandedOver);
         assert_eq!(dedupe.look(key), Some(Known { seq: Seq(number), digest: 7, state: KnownState::HandedOver }));
-        std::iter::from_fn(|| dedupe.forget(number)).inspect(|forgotten| assert!(forgotten.early)).count()
+        let known = dedupe.len();
+        dedupe.forget(number);
+        known - dedupe.len()
     }
 
     #[test]
@@ -263,16 +236,38 @@ mod tests {
     }
 
     #[test]
+    fn what_may_still_get_to_disk_is_known_for_as_long_as_that_is_open() {
+        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(4, 1_000_000, 1));
+        let key = dedupe.key(&bob, &bob, &MessageId::new("called-back").unwrap());
+        let place = dedupe.admit(key, Seq(1), 7, 0);
+        dedupe.settle(place, key, Seq(1), KnownState::Withdrawn);
+        for number in 2..40 {
+            pass(&mut dedupe, number, &bob);
+        }
+        assert_eq!(dedupe.look(key).map(|known| known.state), Some(KnownState::Withdrawn));
+        dedupe.settle(place, key, Seq(1), KnownState::HandedOver);
+        for number in 40..80 {
+            pass(&mut dedupe, number, &bob);
+        }
+        assert_eq!(dedupe.look(key), None);
+    }
+
+    #[test]
     fn what_is_pending_is_found_after_it_has_moved() {
         let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(4, 1_000_000, 1));
         let key = dedupe.key(&bob, &bob, &MessageId::new("slow").unwrap());
-        let place = dedupe.admit(key, &bob, Seq(1), 7, 0);
+        let place = dedupe.admit(key, Seq(1), 7, 0);
         for number in 2..40 {
             pass(&mut dedupe, number, &bob);
         }
         assert_eq!(dedupe.look(key).map(|known| known.state), Some(KnownState::Pending));
-        assert!(!dedupe.settle(place, key, Seq(2), KnownState::Stored), "a later message with the same id");
-        assert!(dedupe.settle(place, key, Seq(1), KnownState::Stored));
+        dedupe.settle(place, key, Seq(2), KnownState::Stored);
+        assert_eq!(
+            dedupe.look(key).map(|known| known.state),
+            Some(KnownState::Pending),
+            "another message with the same id"
+        );
+        dedupe.settle(place, key, Seq(1), KnownState::Stored);
         assert_eq!(dedupe.look(key).map(|known| known.state), Some(KnownState::Stored));
     }
 }

@@ -127,10 +127,10 @@ fn pour_core(core: &Core, times: Times, h: &mut impl Hasher) {
 
 /// In the order of admission.
 fn pour_dedupe(dedupe: &Dedupe, times: Times, h: &mut impl Hasher) {
-    let Dedupe { seed: _, max: _, window_us, order, places: _, first: _, too_many, faded } = dedupe;
-    (dedupe.len(), order.len(), too_many).hash(h);
-    for Admitted { key, known: Known { seq, digest, state }, recipient, until_us } in order {
-        (times.until(*until_us), seq, digest, discriminant(state), key, recipient).hash(h);
+    let Dedupe { seed: _, max: _, window_us, order, places: _, first: _, faded } = dedupe;
+    (dedupe.len(), order.len()).hash(h);
+    for Admitted { key, known: Known { seq, digest, state }, until_us } in order {
+        (times.until(*until_us), seq, digest, discriminant(state), key).hash(h);
     }
     if faded.filters.iter().any(|filter| !filter.is_empty()) {
         (&faded.filters, times.until(faded.since_us + window_us)).hash(h);
@@ -147,15 +147,21 @@ fn pour_line(line: &Line, times: Times, h: &mut impl Hasher) -> Poured {
             Command::Detach { user: _, device: _, session, clean, code: _ } => (session, clean).hash(h),
             Command::Send(send) => pour_send(send, h),
             Command::Requeue(requeue) => pour_requeue(requeue, h),
-            // One for a session of before the record left memory, and was asked for again.
-            Command::Report(Report::Page { user: _, device: _, session, result }) => {
-                session.hash(h);
-                pour_page(result, h);
-            }
+            // A page for a session of before the record left memory, and was asked for again.
+            Command::Report(report) => return pour_report(report, h),
             _ => return Err("a command waits for a record, and nobody has said what of it decides anything"),
         }
         Ok(())
     })
+}
+
+fn pour_report(report: &Report, h: &mut impl Hasher) -> Poured {
+    let Report::Page { user: _, device: _, session, result } = report else {
+        return Err("a report waits for a record, and nobody has said what of it decides anything");
+    };
+    session.hash(h);
+    pour_page(result, h);
+    Ok(())
 }
 
 fn pour_page(page: &Result<Page, StoreError>, h: &mut impl Hasher) {
@@ -175,8 +181,9 @@ fn pour_attach(attach: &Attach, h: &mut impl Hasher) {
 }
 
 fn pour_send(send: &Send, h: &mut impl Hasher) {
-    let Send { from, to, id, body, ts_ms, ttl_ms, retry, sender: _, taken_us } = send;
-    (from, to, id, body, ts_ms, ttl_ms, retry, taken_us).hash(h);
+    let Send { to, message, sender: _, taken_us } = send;
+    (to, taken_us).hash(h);
+    pour_message(message, h);
 }
 
 /// Who asked is told, and that is all.
@@ -194,7 +201,6 @@ fn pour_user(user: &User, last_token: u64, times: Times, h: &mut impl Hasher) ->
         looked_up,
         looking_up,
         dedupe_unsure_until_us,
-        memory_only,
         letters,
         reading_letter,
         outgoing: Outgoing { ops, after, in_flight },
@@ -212,7 +218,7 @@ fn pour_user(user: &User, last_token: u64, times: Times, h: &mut impl Hasher) ->
     pour_inbox(inbox, times, h);
     let linger = times.until_any(presence.linger_until_us);
     (linger, presence.is_visible(), presence.watchers(), record_dirty).hash(h);
-    (looking_up, memory_only, hold_timer, times.until_any(*answers_us)).hash(h);
+    (looking_up, hold_timer, times.until_any(*answers_us)).hash(h);
     (times.until(*dedupe_unsure_until_us), times.until(refreshed_us + REFRESH_US)).hash(h);
     looked_up.len().hash(h);
     looked_up.iter().for_each(|send| pour_send(send, h));
@@ -369,7 +375,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Now;
-    use crate::routing::testing::{BEGINNING, Desk, attach, send, settings, state};
+    use crate::routing::testing::{BEGINNING, Desk, attach, send, send_with, settings, state};
 
     /// Farther away than anything that happens here.
     const FAR_US: u64 = u64::MAX;
@@ -407,15 +413,15 @@ mod tests {
     fn sends_that_wait_for_a_record_are_told_apart_and_the_same_are_not() {
         let plain = || send("m1", "bob", 10, BEGINNING);
         assert_eq!(waiting(plain()), waiting(plain()));
-        assert_ne!(waiting(plain()), waiting(Send { retry: true, ..plain() }));
-        assert_ne!(waiting(plain()), waiting(Send { ttl_ms: 1, ..plain() }));
+        assert_ne!(waiting(plain()), waiting(send_with(plain(), |message| message.retry = true)));
+        assert_ne!(waiting(plain()), waiting(send_with(plain(), |message| message.expires_ms = message.ts_ms + 1)));
     }
 
     #[test]
     fn messages_that_are_not_settled_are_told_apart_and_the_same_are_not() {
         let plain = || send("m1", "bob", 10, BEGINNING);
         assert_eq!(pending(plain()), pending(plain()));
-        assert_ne!(pending(plain()), pending(Send { ttl_ms: 1, ..plain() }));
+        assert_ne!(pending(plain()), pending(send_with(plain(), |message| message.expires_ms = message.ts_ms + 1)));
     }
 
     #[test]

@@ -212,12 +212,11 @@ impl Inbox {
         }
     }
 
-    /// Answers what every device has acknowledged by now. Returns how many were handed over that dedupe knows of. A dead
-    /// letter is done as well, but safe only once it is stored: until then it is still in its list.
-    pub fn settle(&mut self, user: &UserId, core: &mut Core) -> u64 {
-        let Some(upto) = self.handed_over_upto() else { return 0 };
+    /// Answers what every device has acknowledged by now. A dead letter is done as well, but safe only once it is
+    /// stored: until then it is still in its list.
+    pub fn settle(&mut self, user: &UserId, core: &mut Core) {
+        let Some(upto) = self.handed_over_upto() else { return };
         let begun = self.devices.iter().filter(|device| !device.leaving).map(|device| device.start).min();
-        let mut handed_over = 0;
         for entry in self.pending.iter_mut().take_while(|entry| entry.message.seq <= upto) {
             // What an operator purged was skipped, not acknowledged; and what was meant only for a device
             // that has been forgotten since was acknowledged by nobody.
@@ -227,18 +226,17 @@ impl Inbox {
             }
             entry.done = true;
             let Origin::Send { key, known_at, .. } = entry.origin else { continue };
-            handed_over += 1;
             let waiting = std::mem::take(&mut entry.waiters);
             core.metrics.accepted_handed_over.inc_by(waiting.len() as u64);
             answer_all(waiting, user, &entry.message, Outcome::Accepted { seq, stored: false }, core);
-            // A pending entry is never forgotten, so it is there.
-            let _known = core.dedupe.settle(known_at, key, seq, KnownState::HandedOver);
+            let is_with_writer = entry.submitted.is_some();
+            let state = if is_with_writer { KnownState::Withdrawn } else { KnownState::HandedOver };
+            core.dedupe.settle(known_at, key, seq, state);
             if let Some(ticket) = entry.submitted.as_ref().filter(|_| core.settings.spares_the_disk()) {
                 core.act(Effect::Cancel(ticket.clone()));
             }
         }
         self.trim(core);
-        handed_over
     }
 
     /// Lets go of pending entries of which nothing more is to be heard.

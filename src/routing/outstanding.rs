@@ -5,6 +5,7 @@
 //! flood, not to keep books.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::ids::UserId;
 use crate::maps::SharedUserMap;
@@ -13,26 +14,31 @@ use crate::maps::SharedUserMap;
 #[derive(Debug, Clone)]
 pub struct Outstanding {
     counts: Arc<SharedUserMap<u64>>,
+    /// Of all senders. While it is below `max` nobody can have reached that, and nobody need be looked up.
+    all: Arc<AtomicU64>,
     max: u64,
 }
 
 impl Outstanding {
     /// `max` is `queue.max_outstanding_per_sender`.
     pub fn new(max: u64) -> Self {
-        Self { counts: Arc::default(), max }
+        Self { counts: Arc::default(), all: Arc::default(), max }
     }
 
     /// True when `sender` has as much waiting as it may have.
     pub fn is_full(&self, sender: &UserId) -> bool {
-        self.counts.get(sender).is_some_and(|count| *count >= self.max)
+        self.all.load(Ordering::Relaxed) >= self.max && self.counts.get(sender).is_some_and(|count| *count >= self.max)
     }
 
     pub(super) fn add(&self, sender: &UserId) {
         *self.counts.entry(sender.clone()).or_insert(0) += 1;
+        self.all.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn subtract(&self, sender: &UserId) {
         self.counts.remove_if_mut(sender, |_, count| {
+            // Who is in here has at least one.
+            self.all.fetch_sub(1, Ordering::Relaxed);
             *count = count.saturating_sub(1);
             *count == 0
         });
@@ -66,5 +72,6 @@ mod tests {
         // What was counted before a restart may be taken off after it.
         outstanding.subtract(&alice);
         assert!(outstanding.counts.is_empty());
+        assert_eq!(outstanding.all.load(Ordering::Relaxed), 0);
     }
 }

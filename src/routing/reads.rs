@@ -54,7 +54,8 @@ impl Reads {
 
     /// What the owner is about to deal with may be a part that was read.
     pub fn note(&mut self, command: &Command) {
-        if matches!(command, Command::Report(Report::Page { .. } | Report::Sweep { .. })) {
+        let Command::Report(report) = command else { return };
+        if matches!(**report, Report::Page { .. } | Report::Sweep { .. }) {
             self.parts_under_way = self.parts_under_way.saturating_sub(1);
         }
     }
@@ -102,7 +103,7 @@ fn read_all(world: &World, shard: usize, page_bytes: u64, reads: Vec<Read>) {
             }
         };
         log_read_error(&report);
-        if world.router.send_blocking(shard, smallvec::smallvec![Command::Report(report)]).is_err() {
+        if world.router.send_blocking(shard, smallvec::smallvec![report.into()]).is_err() {
             return;
         }
     }

@@ -30,7 +30,7 @@ impl OwnersReporter {
 
 impl Reporter for OwnersReporter {
     fn committed(&self, shard: usize, report: CommitReport) {
-        self.tell(shard, Command::Report(Report::Committed(report)));
+        self.tell(shard, Report::Committed(report).into());
     }
 
     fn ceiling(&self, ceiling: Seq) {

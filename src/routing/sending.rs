@@ -27,7 +27,7 @@ pub type Refusal = (Code, &'static str, Option<u64>);
 pub fn refuse(send: &Send, code: Code, reason: &'static str, retry_after_ms: Option<u64>, core: &mut Core) {
     core.metrics.rejected.inc();
     let outcome = Outcome::Rejected { code, reason, retry_after_ms };
-    let answer = Answer { id: send.id.clone(), to: send.to.clone(), outcome };
+    let answer = Answer { id: send.message.id.clone(), to: send.to.clone(), outcome };
     core.act(Effect::Answer(send.sender.clone(), answer));
 }
 
@@ -38,7 +38,7 @@ pub fn refuse_busy(send: &Send, core: &mut Core) {
 impl Send {
     /// What it counts for, in bytes.
     pub fn weight(&self) -> u64 {
-        Message::weight_of(&self.body, &self.id, &self.from)
+        self.message.weight()
     }
 
     /// By then it has its answer, hybrid microseconds.
@@ -65,8 +65,9 @@ impl User {
         if core.draining {
             return refuse(&send, Code::ShuttingDown, "the router is shutting down", None, core);
         }
-        let key = core.dedupe.key(&send.to, &send.from, &send.id);
-        let digest = xxhash_rust::xxh3::xxh3_64(&send.body);
+        let Message { id, from, body, .. } = &*send.message;
+        let key = core.dedupe.key(&send.to, from, id);
+        let digest = xxhash_rust::xxh3::xxh3_64(body);
         let known = core.dedupe.look(key);
         match (known, durable) {
             (Some(known), _) => self.repeat(&send, known, digest, core),
@@ -78,7 +79,7 @@ impl User {
                 if !core.takes_waiting(&send) {
                     return refuse_busy(&send, core);
                 }
-                let key = DedupeKey { recipient: send.to.clone(), from: send.from.clone(), id: send.id.clone() };
+                let key = DedupeKey { recipient: send.to.clone(), from: from.clone(), id: id.clone() };
                 core.answer_by(&self.name, &mut self.answers_us, send.answer_until_us(core));
                 self.looked_up.push_front(send);
                 self.looking_up = true;
@@ -99,7 +100,8 @@ impl User {
         let mut waiting = std::mem::take(&mut self.looked_up);
         waiting.iter().for_each(|send| core.lets_go(send));
         // The one that it was for may have been answered meanwhile, because it waited too long.
-        let first_is_it = waiting.front().is_some_and(|send| send.id == key.id && send.from == key.from);
+        let first_is_it =
+            waiting.front().is_some_and(|send| send.message.id == key.id && send.message.from == key.from);
         if let Some(send) = first_is_it.then(|| waiting.pop_front()).flatten() {
             match result {
                 Ok(record) => self.judge(send, Some(record), core),
@@ -119,12 +121,12 @@ impl User {
         }
         core.metrics.deduped.inc();
         let stored = match known.state {
-            KnownState::HandedOver => false,
+            KnownState::HandedOver | KnownState::Withdrawn => false,
             KnownState::Stored => true,
             KnownState::Pending => return self.join(send, known.seq, core),
         };
         let outcome = Outcome::Accepted { seq: known.seq, stored };
-        let answer = Answer { id: send.id.clone(), to: send.to.clone(), outcome };
+        let answer = Answer { id: send.message.id.clone(), to: send.to.clone(), outcome };
         core.act(Effect::Answer(send.sender.clone(), answer));
     }
 
@@ -148,17 +150,16 @@ impl User {
     }
 
     fn route(&mut self, send: Send, key: SendKey, digest: u64, core: &mut Core) {
-        let expires_ms = send.ts_ms.saturating_add(send.ttl_ms);
-        let weight = send.weight();
-        let seq = match self.admit_next(send.answer_until_us(core), expires_ms, weight, core) {
+        let seq = match self.admit_next(send.answer_until_us(core), send.message.expires_ms, send.weight(), core) {
             Ok(seq) => seq,
             Err((code, reason, retry)) => return refuse(&send, code, reason, retry, core),
         };
         core.metrics.sends.inc();
-        let known_at = core.dedupe.admit(key, &self.name, seq, digest, core.now.us);
+        let known_at = core.dedupe.admit(key, seq, digest, core.now.us);
         let answer_until_us = send.answer_until_us(core);
-        let Send { from, id, body, ts_ms, retry, sender, .. } = send;
-        let message = Arc::new(Message { seq, id, from, body, ts_ms, expires_ms, retry });
+        let Send { mut message, sender, .. } = send;
+        // Nobody else has it yet, so nothing is copied.
+        Arc::make_mut(&mut message).seq = seq;
         let entry = Entry {
             tally: self.inbox.tally.plus(message.weight()),
             message,
@@ -294,10 +295,12 @@ impl User {
         let Ok(at) = self.inbox.pending.binary_search_by_key(&seq, |entry| entry.message.seq) else { return };
         let Some(entry) = self.inbox.pending.remove(at) else { return };
         released(&entry, core);
-        // One that was not is counted by the writer.
         if stored {
             self.inbox.stored_upto = self.inbox.stored_upto.max(seq);
             self.stored(entry, core);
+        } else if let Origin::Send { key, known_at, .. } = entry.origin {
+            // Called back in time, which the writer has counted.
+            core.dedupe.settle(known_at, key, seq, KnownState::HandedOver);
         }
         self.inbox.trim(core);
         self.resume_forget(true, core);
@@ -323,19 +326,12 @@ impl User {
         core.metrics.accepted_stored.inc_by(waiting.len() as u64);
         answer_all(waiting, &self.name, &entry.message, Outcome::Accepted { seq, stored: true }, core);
         core.tell(|| EventKind::Spilled { user: self.name.clone(), bytes: entry.message.weight() });
-        let is_known = match entry.origin {
+        match entry.origin {
             Origin::Send { key, known_at, .. } => core.dedupe.settle(known_at, key, seq, KnownState::Stored),
-            Origin::DeadLetter { reply, .. } => {
-                requeued(reply, seq, core);
-                false
-            }
-        };
+            Origin::DeadLetter { reply, .. } => requeued(reply, seq, core),
+        }
         if entry.done {
-            // Acknowledged by all while the batch was being cut. Known in memory as handed over, but
-            // on disk as well, so it does not have to be kept in memory.
-            if is_known {
-                self.memory_only = self.memory_only.saturating_sub(1);
-            }
+            // Acknowledged by all while the batch was being cut.
             self.inbox.removals.push((seq, entry.message.weight()));
             self.inbox.front = self.inbox.front.max(seq);
             return;
@@ -399,9 +395,9 @@ impl User {
         self.inbox.pump(at, &self.name, core);
     }
 
-    /// Answers what is handed over by now and counts what dedupe keeps of it in memory only.
+    /// Answers what is handed over by now.
     pub fn settle(&mut self, core: &mut Core) {
-        self.memory_only += self.inbox.settle(&self.name, core) as usize;
+        self.inbox.settle(&self.name, core);
     }
 
     /// Of what a device has just acknowledged, whatever nobody lacks any more leaves the disk, if it was

@@ -331,8 +331,8 @@ mod tests {
         let (shard, world) = owner();
         let running = tokio::spawn(shard.run());
         let (bob, mut bob_hears) = ear(1);
-        let enter = Command::Attach(super::super::command::Attach { session: bob, ..attach(1, "bob", "phone") });
-        world.router.send(0, smallvec::smallvec![enter]).await.unwrap();
+        let enter = super::super::command::Attach { session: bob, ..attach(1, "bob", "phone") };
+        world.router.send(0, smallvec::smallvec![enter.into()]).await.unwrap();
         let expected = [Heard::Welcome, Heard::CaughtUp(Seq::ZERO), Heard::Woken];
         for expected in expected {
             assert_eq!(next(&mut bob_hears).await, expected);

@@ -46,8 +46,7 @@ impl State {
     pub fn apply(&mut self, command: Command, now: Now, effects: &mut Vec<Effect>) {
         self.core.set_now(now);
         match command {
-            Command::Report(Report::Loaded { user, result }) => self.loaded(&user, result),
-            Command::Report(Report::Committed(report)) => self.committed(report),
+            Command::Report(report) => self.report(*report),
             Command::Ceiling(ceiling) => self.core.seqs.raise(ceiling),
             Command::Storage(state) => self.core.storage = state,
             Command::PauseExpiry(paused) => self.core.pause_expiry(paused),
@@ -57,7 +56,7 @@ impl State {
             other => self.for_user(other),
         }
         self.tick();
-        self.forget_old_sends();
+        self.core.dedupe.forget(now.us);
         self.finish_drain();
         effects.append(&mut self.core.effects);
     }
@@ -109,15 +108,23 @@ impl State {
         self.users.len()
     }
 
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Loaded { user, result } => self.loaded(&user, result),
+            Report::Committed(report) => self.committed(report),
+            report => self.for_user(report.into()),
+        }
+    }
+
     fn for_user(&mut self, command: Command) {
-        let Some(user) = about(&command).cloned() else { return };
+        let Some(user) = about(&command) else { return };
         let full = self.is_full();
-        match self.users.get_mut(&user) {
+        match self.users.get_mut(user) {
             Some(Slot::Here(here)) => here.handle(command, &mut self.core),
             Some(Slot::Loading(line)) => line.push(command, &mut self.core),
             None if loads(&command) && full => turn_away(command, &mut self.core),
             None if loads(&command) => {
-                let mut line = Line::default();
+                let (user, mut line) = (user.clone(), Line::default());
                 line.push(command, &mut self.core);
                 self.users.insert(user.clone(), Slot::Loading(line));
                 self.loading += 1;
@@ -200,20 +207,6 @@ impl State {
         self.core.metrics.evictions.inc();
     }
 
-    /// Old or surplus dedupe entries go; their recipients' bookkeeping follows.
-    fn forget_old_sends(&mut self) {
-        while let Some(forgotten) = self.core.dedupe.forget(self.core.now.us) {
-            let Some(Slot::Here(user)) = self.users.get_mut(&forgotten.recipient) else { continue };
-            // The writer may get it to disk all the same, and until then a look there would say that it is new.
-            // Such ones are bounded by themselves.
-            if forgotten.early && user.inbox.entry_mut(forgotten.seq).is_some() {
-                self.core.dedupe.keep(forgotten, self.core.now.us);
-                return;
-            }
-            user.memory_only = user.memory_only.saturating_sub(1);
-        }
-    }
-
     fn drain(&mut self, reply: oneshot::Sender<()>) {
         self.core.draining = true;
         self.drains.retain(|earlier| !earlier.is_closed());
@@ -290,12 +283,17 @@ pub(super) fn about(command: &Command) -> Option<&UserId> {
         | Command::ForgetDevice { user, .. }
         | Command::Kick { user, .. }
         | Command::Purge { user, .. }
-        | Command::Due { user, .. }
-        | Command::Report(Report::Page { user, .. } | Report::Sweep { user, .. } | Report::Letter { user, .. }) => {
-            Some(user)
-        }
-        Command::Report(Report::Dedupe { key, .. }) => Some(&key.recipient),
+        | Command::Due { user, .. } => Some(user),
+        Command::Report(report) => about_report(report),
         _ => None,
+    }
+}
+
+fn about_report(report: &Report) -> Option<&UserId> {
+    match report {
+        Report::Page { user, .. } | Report::Sweep { user, .. } | Report::Letter { user, .. } => Some(user),
+        Report::Dedupe { key, .. } => Some(&key.recipient),
+        Report::Loaded { .. } | Report::Committed(_) => None,
     }
 }
 

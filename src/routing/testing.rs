@@ -140,17 +140,22 @@ pub fn attach(session: u128, name: &str, on: &str) -> Attach {
 
 /// A message of alice's, with a body of so many bytes and an hour to live.
 pub fn send(id: &str, to: &str, bytes: usize, now: Now) -> Send {
-    Send {
-        from: user("alice"),
-        to: user(to),
+    let message = Message {
+        seq: Seq::ZERO,
         id: id.parse().unwrap(),
+        from: user("alice"),
         body: Bytes::from(vec![b'x'; bytes]),
         ts_ms: now.wall_ms,
-        ttl_ms: 3_600_000,
+        expires_ms: now.wall_ms + 3_600_000,
         retry: false,
-        sender: client(0),
-        taken_us: now.us,
-    }
+    };
+    Send { to: user(to), message: Arc::new(message), sender: client(0), taken_us: now.us }
+}
+
+/// The same with something else about its message.
+pub fn send_with(mut send: Send, change: impl FnOnce(&mut Message)) -> Send {
+    change(Arc::make_mut(&mut send.message));
+    send
 }
 
 impl Desk {
@@ -210,7 +215,7 @@ impl Desk {
             Effect::Answer(_, answer) => heard.answers.push((answer.id.to_string(), answer.outcome)),
             Effect::Load(user) => {
                 let result = Ok(self.records.get(&user).cloned().unwrap_or_default());
-                self.apply(Command::Report(Report::Loaded { user, result }));
+                self.apply(Report::Loaded { user, result }.into());
             }
             Effect::ReadPage(page) => self.reads.push(Read::Page(page)),
             Effect::ReadSweep { user, job, after, upto } => self.reads.push(Read::Sweep { user, job, after, upto }),
@@ -242,7 +247,7 @@ impl Desk {
     pub fn commit(&mut self) {
         let writes = std::mem::take(&mut self.writes);
         let written = writes.into_iter().map(|write| self.write(write)).collect();
-        self.apply(Command::Report(Report::Committed(CommitReport { written, error: None })));
+        self.apply(Report::Committed(CommitReport { written, error: None }).into());
     }
 
     /// The disk has failed under all that the store was given so far.
@@ -255,7 +260,7 @@ impl Desk {
         });
         let error = Some(StoreError::Write("broken".to_owned()));
         let report = CommitReport { written: written.collect(), error };
-        self.apply(Command::Report(Report::Committed(report)));
+        self.apply(Report::Committed(report).into());
     }
 
     fn write(&mut self, Write { user, what }: Write) -> Written {
@@ -307,7 +312,7 @@ impl Desk {
                 }
                 Read::Letter { user, letter } => Report::Letter { result: Ok(self.letter(letter)), user, letter },
             };
-            self.apply(Command::Report(report));
+            self.apply(report.into());
         }
     }
 
@@ -338,7 +343,7 @@ impl Desk {
 
     /// A session is let in, and the store has taken its device down.
     pub fn enter(&mut self, attach: Attach) {
-        self.apply(Command::Attach(attach));
+        self.apply(attach.into());
         self.settle();
     }
 

@@ -36,8 +36,6 @@ pub struct User {
     /// Until then the store may know sends to this user that were admitted before the router started, hybrid
     /// microseconds: they are older than `queue.dedupe_window` from then on.
     pub(super) dedupe_unsure_until_us: u64,
-    /// Dedupe entries of this user that exist in memory only.
-    pub memory_only: usize,
     /// Dead letters that wait to be put back; the first is being looked for, or waits for one that is on its way to disk.
     pub letters: VecDeque<Requeue>,
     /// The store has been asked for the first of them.
@@ -108,7 +106,6 @@ impl User {
             looking_up: false,
             // What was admitted since the start is known in memory, or has faded there.
             dedupe_unsure_until_us: if loaded.has_dedupe { core.dedupe_knows_all_from_us() } else { 0 },
-            memory_only: 0,
             letters: VecDeque::new(),
             reading_letter: false,
             outgoing: Outgoing::default(),
@@ -132,7 +129,7 @@ impl User {
     /// Applies one command meant for this user.
     pub fn handle(&mut self, command: Command, core: &mut Core) {
         match command {
-            Command::Attach(attach) => self.attach(attach, core),
+            Command::Attach(attach) => self.attach(*attach, core),
             Command::Detach { session, clean, code, .. } => self.detach(session, clean, code, core),
             Command::Send(send) => self.send(send, core),
             Command::SendEphemeral { ephemeral, .. } => self.send_ephemeral(&ephemeral, core),
@@ -146,14 +143,22 @@ impl User {
             Command::Purge { only, reply, .. } => self.purge(only, reply, core),
             Command::Requeue(requeue) => self.requeue(requeue, core),
             Command::Due { at_ms, .. } => self.due(at_ms, core),
-            Command::Report(Report::Page { device, session, result, .. }) => self.page(&device, session, result, core),
-            Command::Report(Report::Sweep { job, result, .. }) => self.sweep_page(job, result, core),
-            Command::Report(Report::Dedupe { key, result }) => self.dedupe_answer(&key, result, core),
-            Command::Report(Report::Letter { letter, result, .. }) => self.letter_found(letter, result, core),
+            Command::Report(report) => self.report(*report, core),
             // The rest is not about one user; `state.rs` deals with it.
             _ => {}
         }
         self.flush_if_due(core);
+    }
+
+    fn report(&mut self, report: Report, core: &mut Core) {
+        match report {
+            Report::Page { device, session, result, .. } => self.page(&device, session, result, core),
+            Report::Sweep { job, result, .. } => self.sweep_page(job, result, core),
+            Report::Dedupe { key, result } => self.dedupe_answer(&key, result, core),
+            Report::Letter { letter, result, .. } => self.letter_found(letter, result, core),
+            // What is about more than a user, or about one who is not here yet.
+            Report::Loaded { .. } | Report::Committed(_) => {}
+        }
     }
 
     /// Something has to go to disk now (and is not waiting for an earlier change).
@@ -281,7 +286,6 @@ impl User {
             && !self.looking_up
             && self.letters.is_empty()
             && !self.reading_letter
-            && self.memory_only == 0
             && self.inbox.expiring.is_none_or(|(from, _)| from <= self.sweep_from())
             && self.sweep.is_none()
             && self.sweeps.is_empty()

@@ -4,9 +4,11 @@
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use doorstep::clock::Now;
 use doorstep::ids::{Seq, SessionId};
+use doorstep::message::Message;
 use doorstep::presence::PresenceState;
 use doorstep::routing::command::{Attach, Command, Report, Send};
 use doorstep::routing::core::{Core, Settings};
@@ -220,7 +222,7 @@ impl<'a> World<'a> {
             ceiling.hash(h);
         }
         // The only storage state that is ever told is that it is poisoned.
-        let Command::Report(Report::Committed(CommitReport { written, error })) = report else { return };
+        let Some(CommitReport { written, error }) = committed(report) else { return };
         (error.is_some(), written.len()).hash(h);
         for written in written {
             match written {
@@ -309,17 +311,17 @@ impl<'a> World<'a> {
     fn send(&mut self, from: (u8, u8), retry: bool) -> Kept {
         let (sender, no) = (usize::from(from.0), usize::from(from.1));
         self.books.sent[sender][no] = Sent::Open;
-        self.apply(Command::Send(Send {
-            from: self.cast.senders[sender].clone(),
-            to: self.cast.user.clone(),
+        let message = Arc::new(Message {
+            seq: Seq::ZERO,
             id: self.cast.ids[sender][no].clone(),
+            from: self.cast.senders[sender].clone(),
             body: self.cast.body.clone(),
             ts_ms: self.now.wall_ms,
-            ttl_ms: FOR_EVER_MS,
+            expires_ms: self.now.wall_ms.saturating_add(FOR_EVER_MS),
             retry,
-            sender: self.cast.asker.clone(),
-            taken_us: self.now.us,
-        }))
+        });
+        let (to, asker) = (self.cast.user.clone(), self.cast.asker.clone());
+        self.apply(Command::Send(Send { to, message, sender: asker, taken_us: self.now.us }))
     }
 
     pub fn hello(&mut self, dev: usize) -> Kept {
@@ -330,7 +332,7 @@ impl<'a> World<'a> {
             self.saw(if reading { Sight::TakeoverWithPage } else { Sight::Takeover });
         }
         let no = self.books.hello(dev);
-        self.apply(Command::Attach(Attach {
+        let attach = Attach {
             user: self.cast.user.clone(),
             device: self.cast.devices[dev].clone(),
             session: self.cast.sessions[dev][no].clone(),
@@ -339,7 +341,8 @@ impl<'a> World<'a> {
             window: self.scope.windows[dev],
             window_bytes: 1_000_000,
             peer: String::new(),
-        }))
+        };
+        self.apply(attach.into())
     }
 
     fn drop_newest(&mut self, dev: usize) -> Kept {
@@ -377,7 +380,7 @@ impl<'a> World<'a> {
         if std::mem::take(&mut self.disk.passed_over) {
             self.saw(Sight::PassedOver);
         }
-        self.reports.push_back(Command::Report(Report::Committed(report)));
+        self.reports.push_back(Report::Committed(report).into());
         if fail {
             self.reports.push_back(Command::Storage(StoreState::Poisoned));
         }
@@ -417,7 +420,7 @@ impl<'a> World<'a> {
                 }
             }
         }
-        self.apply(Command::Report(report))
+        self.apply(report.into())
     }
 
     fn tick(&mut self) -> Kept {
@@ -444,8 +447,7 @@ impl<'a> World<'a> {
     }
 
     fn crash(&mut self, kept: usize) -> Kept {
-        let reported = |report: &Command| matches!(report, Command::Report(Report::Committed(_)));
-        if self.reports.iter().any(reported) {
+        if self.reports.iter().any(|report| committed(report).is_some()) {
             self.saw(Sight::CrashBeforeReport);
         }
         if kept > 0 {
@@ -485,4 +487,9 @@ fn fresh(cast: &Cast, settings: &Settings, floor: u64, disk: &Disk, now: Now) ->
         records_read: 0,
     };
     State::new(Core::new(settings.clone(), &boot, now, 1, cast.metrics.clone()))
+}
+
+fn committed(command: &Command) -> Option<&CommitReport> {
+    let Command::Report(report) = command else { return None };
+    if let Report::Committed(report) = &**report { Some(report) } else { None }
 }

@@ -1,7 +1,10 @@
 //! What may happen, one method each: the commands of clients, operators, clocks and disks.
 
+use std::sync::Arc;
+
 use doorstep::codes::CloseCode;
 use doorstep::ids::{Seq, SessionId};
+use doorstep::message::Message;
 use doorstep::presence::PresenceState;
 use doorstep::routing::command::{Attach, Command, Send};
 use doorstep::routing::session_handle::{Closing, Ephemeral};
@@ -40,17 +43,17 @@ impl World<'_> {
         let again = self.ledger.sent.iter().any(|sent| (sent.from, sent.to, sent.id) == (from, to, id));
         let no = self.ledger.send(Sent::new(session, (from, to), (id, body), retry, taken_us));
         self.say(|| format!("send {no}: {letter:?}"));
-        let send = Send {
-            from: self.cast.users[usize::from(from)].clone(),
-            to: self.cast.users[usize::from(to)].clone(),
+        let message = Arc::new(Message {
+            seq: Seq::ZERO,
             id: self.cast.ids[usize::from(id)].clone(),
+            from: self.cast.users[usize::from(from)].clone(),
             body: self.cast.body(id, body),
             ts_ms: self.now.wall_ms,
-            ttl_ms,
+            expires_ms: self.now.wall_ms.saturating_add(ttl_ms),
             retry,
-            sender: asker(no),
-            taken_us,
-        };
+        });
+        let to_user = self.cast.users[usize::from(to)].clone();
+        let send = Send { to: to_user, message, sender: asker(no), taken_us };
         self.apply(if again { Event::Retry } else { Event::Send }, to, Command::Send(send));
         no
     }
@@ -83,7 +86,7 @@ impl World<'_> {
             window_bytes,
             peer: String::new(),
         };
-        self.apply(event, user, Command::Attach(attach));
+        self.apply(event, user, attach.into());
         session
     }
 
@@ -152,7 +155,8 @@ impl World<'_> {
     pub fn ephemeral(&mut self, to: u8) {
         let from = self.cast.users[0].clone();
         let ephemeral = Ephemeral { id: None, from, body: self.cast.body(0, 0), ts_ms: self.now.wall_ms };
-        let command = Command::SendEphemeral { to: self.cast.users[usize::from(to)].clone(), ephemeral };
+        let to_user = self.cast.users[usize::from(to)].clone();
+        let command = Command::SendEphemeral { to: to_user, ephemeral: Box::new(ephemeral) };
         self.apply(Event::Ephemeral, to, command);
     }
 

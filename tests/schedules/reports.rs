@@ -89,7 +89,7 @@ impl World<'_> {
         }
         for (shard, written) in shares.into_iter().enumerate().filter(|(_, written)| !written.is_empty()) {
             let report = CommitReport { written, error: error.clone() };
-            self.reports.push_back((shard, Command::Report(Report::Committed(report))));
+            self.reports.push_back((shard, Report::Committed(report).into()));
         }
     }
 
@@ -101,13 +101,13 @@ impl World<'_> {
     pub fn hear(&mut self) {
         let Some((shard, command)) = self.reports.pop_front() else { return };
         self.note_storage(shard, &command);
-        let event = match &command {
-            Command::Report(Report::Committed(report)) => {
+        let event = match (committed(&command), &command) {
+            (Some(report), _) => {
                 self.note_report(report);
                 if report.error.is_some() { Event::CommitFailed } else { Event::Committed }
             }
-            Command::Ceiling(_) => Event::Ceiling,
-            _ => Event::Storage,
+            (None, Command::Ceiling(_)) => Event::Ceiling,
+            (None, _) => Event::Storage,
         };
         self.say(|| format!("{event:?}"));
         self.apply_to(shard, event, None, command);
@@ -115,14 +115,11 @@ impl World<'_> {
 
     /// What the owner knows of the disk from now on: whether it may take a message.
     fn note_storage(&mut self, shard: usize, command: &Command) {
-        match command {
-            Command::Storage(state) => {
-                self.ledger.owned(shard).for_each(|desk| desk.refuses = *state != StoreState::Ok)
-            }
-            Command::Report(Report::Committed(CommitReport { error: Some(_), .. })) => {
-                self.ledger.owned(shard).for_each(|desk| desk.refuses = true);
-            }
-            _ => {}
+        if let Command::Storage(state) = command {
+            self.ledger.owned(shard).for_each(|desk| desk.refuses = *state != StoreState::Ok);
+        }
+        if committed(command).is_some_and(|report| report.error.is_some()) {
+            self.ledger.owned(shard).for_each(|desk| desk.refuses = true);
         }
     }
 
@@ -215,7 +212,7 @@ impl World<'_> {
             Report::Committed(_) => Event::Committed,
         };
         self.say(|| format!("{event:?} of u{user}"));
-        self.apply(event, user, Command::Report(report));
+        self.apply(event, user, report.into());
     }
 
     fn note_page(&mut self, user: u8, session: Option<SessionId>, page: &Page) {
@@ -236,4 +233,9 @@ impl World<'_> {
             self.meetings.need(Needed::ExpiryInFlight);
         }
     }
+}
+
+fn committed(command: &Command) -> Option<&CommitReport> {
+    let Command::Report(report) = command else { return None };
+    if let Report::Committed(report) = &**report { Some(report) } else { None }
 }

@@ -79,7 +79,7 @@ impl World<'_> {
             let expires_ms = self.now.wall_ms + TTL_MS;
             self.ledger.shown = Some(Shown { letter: *letter, message: message.clone(), expires_ms });
         }
-        self.apply(Event::Letter, user, Command::Report(report));
+        self.apply(Event::Letter, user, report.into());
         self.ledger.shown = None;
     }
 

@@ -10,9 +10,13 @@ use crate::codes::Code;
 use crate::gateway::testing::{config, open, soon};
 use crate::ids::Seq;
 use crate::presence::PresenceState;
-use crate::routing::command::Command;
+use crate::routing::command::{Command, Send};
 use crate::routing::session_handle::{Answer, Ephemeral, Outcome};
 use crate::shutdown::Phase;
+
+fn ttl_ms(send: &Send) -> u64 {
+    send.message.expires_ms - send.message.ts_ms
+}
 
 #[tokio::test]
 async fn a_send_reaches_the_owner_byte_for_byte_and_its_answer_comes_back() {
@@ -21,11 +25,11 @@ async fn a_send_reaches_the_owner_byte_for_byte_and_its_answer_comes_back() {
     let body = r#"{ "n" : 1.0e0, "é":"\u00e9 😀" }"#;
     alice.say(&format!(r#"{{"type":"send","id":"m1","to":"bob","body":{body},"ttl_ms":5000,"retry":true}}"#)).await;
     let send = house.owner.send().await;
-    assert_eq!((send.from.as_str(), send.to.as_str(), send.id.as_str()), ("alice", "bob", "m1"));
-    assert_eq!((&send.body[..], send.ttl_ms, send.retry), (body.as_bytes(), 5000, true));
-    assert!(send.ts_ms > 1_700_000_000_000 && send.taken_us >= send.ts_ms * 1000 - 1_000_000);
+    assert_eq!((send.message.from.as_str(), send.to.as_str(), send.message.id.as_str()), ("alice", "bob", "m1"));
+    assert_eq!((&send.message.body[..], ttl_ms(&send), send.message.retry), (body.as_bytes(), 5000, true));
+    assert!(send.message.ts_ms > 1_700_000_000_000 && send.taken_us >= send.message.ts_ms * 1000 - 1_000_000);
     send.sender.answer(Answer {
-        id: send.id.clone(),
+        id: send.message.id.clone(),
         to: send.to.clone(),
         outcome: Outcome::Accepted { seq: Seq(7), stored: true },
     });
@@ -40,9 +44,9 @@ async fn a_ttl_is_capped_by_the_configured_one() {
     let (mut alice, _) = house.enter("alice").await;
     alice.say(r#"{"type":"send","id":"m1","to":"bob","body":1}"#).await;
     alice.say(r#"{"type":"send","id":"m2","to":"bob","body":1,"ttl_ms":99999999999}"#).await;
-    let ttl_ms = config().queue.ttl.as_millis() as u64;
-    assert_eq!(house.owner.send().await.ttl_ms, ttl_ms);
-    assert_eq!(house.owner.send().await.ttl_ms, ttl_ms);
+    let longest_ms = config().queue.ttl.as_millis() as u64;
+    assert_eq!(ttl_ms(&house.owner.send().await), longest_ms);
+    assert_eq!(ttl_ms(&house.owner.send().await), longest_ms);
 }
 
 #[tokio::test]
@@ -210,11 +214,11 @@ async fn sends_beyond_those_in_flight_are_overloaded_and_acks_still_get_through(
     assert!(matches!(house.owner.next().await, Command::Ack { .. }));
     // An answer makes room for one more.
     let outcome = Outcome::Rejected { code: Code::UnknownOutcome, reason: "who knows", retry_after_ms: None };
-    first.sender.answer(Answer { id: first.id, to: first.to, outcome });
+    first.sender.answer(Answer { id: first.message.id.clone(), to: first.to, outcome });
     first.sender.wake();
     assert_eq!(alice.hear().await["code"], "unknown_outcome");
     alice.say(r#"{"type":"send","id":"again","to":"bob","body":1}"#).await;
-    assert_eq!(house.owner.send().await.id.as_str(), "again");
+    assert_eq!(house.owner.send().await.message.id.as_str(), "again");
     alice.say(r#"{"type":"send","to":"bob","body":1,"ephemeral":true}"#).await;
     assert!(matches!(house.owner.next().await, Command::SendEphemeral { .. }), "these need no answer");
 }

@@ -60,7 +60,7 @@ fn a_page_that_was_read_for_an_earlier_job_does_nothing_to_a_later_one() {
     assert_eq!(earlier.try_recv().unwrap(), Ok(1));
     let mut later = desk.purge("bob", None);
     let result = Ok(Page { end: true, ..Page::default() });
-    desk.apply(Command::Report(Report::Sweep { user: user("bob"), job, result }));
+    desk.apply(Report::Sweep { user: user("bob"), job, result }.into());
     assert!(later.try_recv().is_err(), "it is over before it has looked");
     desk.settle();
     assert_eq!(later.try_recv().unwrap(), Ok(1));
@@ -99,7 +99,7 @@ fn a_device_that_lapses_is_turned_away_until_what_it_misses_is_buried() {
     reach_the_phone(&mut desk, &["m1", "m2", "m3"]);
     assert!(matches!(desk.reads[..], [Read::Sweep { .. }]), "it lapses");
     desk.heard.welcomes.clear();
-    desk.apply(Command::Attach(attach(3, "bob", "laptop")));
+    desk.apply(attach(3, "bob", "laptop").into());
     let closings: Vec<_> = desk.heard.closings.iter().map(|(session, closing)| (*session, closing.code)).collect();
     assert_eq!((closings, desk.heard.welcomes.len()), (vec![(3, CloseCode::TooMany)], 0));
     desk.settle();

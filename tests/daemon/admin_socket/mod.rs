@@ -146,11 +146,11 @@ fn obey(shard: usize, command: Command, play: &mut Play) {
     let done = play.done.map_or(Ok(()), Err);
     match command {
         Command::Send(send) => {
-            play.heard
-                .push(format!("send {} {} {} ttl {} retry {}", send.from, send.to, send.id, send.ttl_ms, send.retry));
-            play.bodies.push(String::from_utf8(send.body.to_vec()).unwrap());
+            let Message { from, id, body, ts_ms, expires_ms, retry, .. } = &*send.message;
+            play.heard.push(format!("send {from} {} {id} ttl {} retry {retry}", send.to, expires_ms - ts_ms));
+            play.bodies.push(String::from_utf8(body.to_vec()).unwrap());
             if let Some(outcome) = play.outcome.clone() {
-                send.sender.answer(Answer { id: send.id, to: send.to, outcome });
+                send.sender.answer(Answer { id: id.clone(), to: send.to.clone(), outcome });
                 send.sender.wake();
             } else if play.keeps_senders {
                 play.kept.push(send.sender);
