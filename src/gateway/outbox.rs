@@ -6,6 +6,7 @@
 //! fit ends the session.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -27,8 +28,9 @@ use crate::routing::session_handle::{Answer, Answers, Closing, Delivery, Ephemer
 const REPLY_BYTES_MAX: usize = 256 * 1024;
 /// Above this much unwritten, ephemeral deliveries are turned down.
 const EPHEMERAL_BYTES_MAX: usize = 64 * 1024;
-/// A buffer larger than this goes back to the allocator as soon as it is empty; a smaller one when idle.
-pub const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// An empty buffer of this size is kept for what comes next, until the session is idle. A larger one would be kept from
+/// others, and a smaller one is made anew in no time: who is told something once in a while keeps nothing.
+pub const KEPT_BYTES: RangeInclusive<usize> = 1025..=64 * 1024;
 /// How long a client that did not read what it asked for should stay away, in milliseconds.
 pub const OVERFLOW_RETRY_MS: u64 = 1000;
 

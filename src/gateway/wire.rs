@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use super::outbox::{KEPT_BYTES_MAX, Outbox};
+use super::outbox::{KEPT_BYTES, Outbox};
 use super::transport::{ReadHalf, Transport, WriteHalf};
 
 /// From the decision to close until the socket is dropped: to write what is left and hear the peer's close.
@@ -184,7 +184,7 @@ impl Writer {
     fn recycle(&mut self) {
         self.written = 0;
         self.taken.clear();
-        if self.taken.capacity() > KEPT_BYTES_MAX {
+        if !KEPT_BYTES.contains(&self.taken.capacity()) {
             self.taken = Vec::new();
         }
     }

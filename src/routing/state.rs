@@ -61,6 +61,15 @@ impl State {
         effects.append(&mut self.core.effects);
     }
 
+    /// Looks ahead at what is to be applied next, so that memory is asked for all of it at once. Changes nothing.
+    pub fn look_ahead<'a>(&self, commands: impl Iterator<Item = &'a Command>) {
+        for command in commands {
+            if let Command::Send(Send { to, message, .. }) = command {
+                self.core.dedupe.touch(self.core.dedupe.key(to, &message.from, &message.id));
+            }
+        }
+    }
+
     /// When [`Command::Tick`] is due, hybrid microseconds.
     pub fn next_tick_us(&self) -> Option<u64> {
         let drain = (!self.drains.is_empty()).then_some(self.drain_look_us);

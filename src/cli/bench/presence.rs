@@ -143,7 +143,7 @@ fn hear(boarded: Boarded) -> impl FnMut(Instant, Said<'_>) -> Result<(), CliErro
 impl Board {
     fn new(arrivals: u32) -> Result<Self, CliError> {
         Ok(Self {
-            expected: None,
+            expected: Some(("online", Instant::now())),
             came: vec![None; arrivals as usize],
             seen: 0,
             each: Latency::new()?,
@@ -151,6 +151,12 @@ impl Board {
             arrivals: Latency::new()?,
             frames: 0,
         })
+    }
+
+    /// From here on it is changes that are measured.
+    fn forget_answers(&mut self) -> Result<(), CliError> {
+        (self.each, self.all, self.frames) = (Latency::new()?, Latency::new()?, 0);
+        Ok(())
     }
 
     /// True when it was something to be seen.
@@ -176,8 +182,10 @@ async fn direct(
     boarded: Boarded,
     ended: watch::Receiver<bool>,
 ) -> Result<(Vec<Lane>, Outcome), CliError> {
-    // Every watch is answered with a frame; then it is quiet.
     let mut untold = 0;
+    // Every watch is answered with a frame. Until all have theirs, that is what a change would wait for.
+    attend(&mut star, &shared, all_told(&boarded, u64::from(args.watchers), Instant::now(), &mut untold)).await?;
+    board(&boarded).forget_answers()?;
     let before = door.look();
     for n in 0..args.changes {
         if *ended.borrow() {
