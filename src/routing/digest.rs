@@ -45,7 +45,7 @@ impl State {
     /// `far_us`. Times count from the last command: those that are over are alike, and so are those at `far_us`
     /// and after.
     pub fn pour(&self, far_us: u64, h: &mut impl Hasher) -> Poured {
-        let Self { core, users, loading, drains, drain_look_us } = self;
+        let Self { core, users, loading, ahead: _, drains, drain_look_us } = self;
         let times = Times { now_us: core.now.us, far_us };
         (loading, drains.len(), times.until(*drain_look_us)).hash(h);
         pour_core(core, times, h);

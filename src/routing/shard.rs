@@ -80,7 +80,7 @@ impl Shard {
                     if taken == 0 {
                         return;
                     }
-                    self.state.look_ahead(batches.iter().flatten());
+                    self.state.look_ahead(&batches);
                     self.take(batches.drain(..).flatten());
                 }
                 () = timer.as_mut(), if armed => self.take(std::iter::once(Command::Tick)),

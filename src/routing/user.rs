@@ -126,6 +126,14 @@ impl User {
         is_complete || planted(Bug::DedupeInMemory)
     }
 
+    /// Touches what a send to this user, or an ack, will need first.
+    pub fn touch(&self) {
+        let last = self.inbox.pending.back().map(|entry| entry.hold_until_us);
+        let device = self.inbox.devices.first().and_then(|device| device.session.as_ref());
+        let flight = device.and_then(|session| session.in_flight.front()).map(|flight| flight.gone);
+        std::hint::black_box((last, flight));
+    }
+
     /// Applies one command meant for this user.
     pub fn handle(&mut self, command: Command, core: &mut Core) {
         match command {
