@@ -155,7 +155,7 @@ impl Board {
 
     /// From here on it is changes that are measured.
     fn forget_answers(&mut self) -> Result<(), CliError> {
-        (self.each, self.all, self.frames) = (Latency::new()?, Latency::new()?, 0);
+        (self.each, self.frames) = (Latency::new()?, 0);
         Ok(())
     }
 
@@ -184,7 +184,7 @@ async fn direct(
 ) -> Result<(Vec<Lane>, Outcome), CliError> {
     let mut untold = 0;
     // Every watch is answered with a frame. Until all have theirs, that is what a change would wait for.
-    attend(&mut star, &shared, all_told(&boarded, u64::from(args.watchers), Instant::now(), &mut untold)).await?;
+    attend(&mut star, &shared, all_told(&boarded, u64::from(args.watchers), &mut untold)).await?;
     board(&boarded).forget_answers()?;
     let before = door.look();
     for n in 0..args.changes {
@@ -199,7 +199,11 @@ async fn direct(
             (board.expected, board.seen) = (Some((word, began)), 0);
         }
         star.say(&ClientFrame::Status { state, text: None });
-        attend(&mut star, &shared, all_told(&boarded, u64::from(args.watchers), began, &mut untold)).await?;
+        let untold_before = untold;
+        attend(&mut star, &shared, all_told(&boarded, u64::from(args.watchers), &mut untold)).await?;
+        if untold == untold_before {
+            board(&boarded).all.record(began.elapsed());
+        }
         attend(&mut star, &shared, tokio::time::sleep_until((began + CHANGE_EVERY).into())).await?;
     }
     {
@@ -225,7 +229,7 @@ async fn direct(
     }
     drop(entering);
     let expected = u64::from(args.arrivals) * u64::from(args.watchers_each.min(args.watchers));
-    all_told(&boarded, expected, began, &mut untold).await;
+    all_told(&boarded, expected, &mut untold).await;
     let outcome = Outcome { is_real: true, untold, arrived_in: began.elapsed(), costs: before.until(&door.look()) };
     stop_now(&shared);
     Ok((lanes, outcome))
@@ -245,7 +249,7 @@ async fn attend(lane: &mut Lane, shared: &Mutex<Shared>, until: impl Future<Outp
 }
 
 /// Waits until so many have seen it, and no longer than that is worth.
-async fn all_told(boarded: &Boarded, expected: u64, began: Instant, untold: &mut u64) {
+async fn all_told(boarded: &Boarded, expected: u64, untold: &mut u64) {
     let told = async {
         while board(boarded).seen < expected {
             boarded.1.notified().await;
@@ -253,8 +257,6 @@ async fn all_told(boarded: &Boarded, expected: u64, began: Instant, untold: &mut
     };
     if tokio::time::timeout(TOLD_MAX, told).await.is_err() {
         *untold += expected - board(boarded).seen.min(expected);
-    } else {
-        board(boarded).all.record(began.elapsed());
     }
 }
 
