@@ -57,7 +57,7 @@ struct Progress {
     done: usize,
     /// How many bytes the next frame is short of, at least; none when the listener had enough before the end.
     short: Option<usize>,
-    /// Something was said.
+    /// There was a frame, if only to say that the client is there.
     any: bool,
 }
 
@@ -78,18 +78,23 @@ impl Socket {
     /// See [`Lost`].
     pub async fn next<T>(&mut self, mut take: impl FnMut(Said<'_>) -> T) -> Result<T, Lost> {
         poll_fn(|cx| {
-            let mut taken = None;
-            ready!(self.poll_hear(cx, |said| {
-                taken = Some(take(said));
-                ControlFlow::Break(())
-            }))?;
-            taken.map_or(Poll::Pending, |taken| Poll::Ready(Ok(taken)))
+            loop {
+                let mut taken = None;
+                ready!(self.poll_hear(cx, |said| {
+                    taken = Some(take(said));
+                    ControlFlow::Break(())
+                }))?;
+                if let Some(taken) = taken {
+                    return Poll::Ready(Ok(taken));
+                }
+            }
         })
         .await
     }
 
-    /// Hands what has come to `listener`, as long as it wants more. Ready once something was said, or nothing can be
-    /// any more.
+    /// Hands what has come to `listener`, as long as it wants more. Ready after every read that brought a whole frame,
+    /// which may be one that says nothing (a pong is a sign of life all the same, and what answers a ping has to be
+    /// written), and when there will be no more.
     pub fn poll_hear(
         &mut self,
         cx: &mut Context<'_>,
@@ -130,8 +135,11 @@ impl Socket {
 
     /// Reads more of a frame that has begun. What it says of its length is believed a buffer at a time.
     fn poll_read_on(&mut self, short: usize, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        self.rest.reserve(short.min(BUFFER_BYTES));
-        match ready!(pin!(self.wire.read_buf(&mut self.rest)).poll(cx)) {
+        let part_bytes = short.min(BUFFER_BYTES);
+        self.rest.reserve(part_bytes);
+        // No further than that, or what follows would not go through the buffer, which bounds how much is heard at once.
+        let mut part = (&mut self.wire).take(part_bytes as u64);
+        match ready!(pin!(part.read_buf(&mut self.rest)).poll(cx)) {
             Ok(0) | Err(_) => Poll::Ready(Err(Lost::Gone)),
             Ok(_) => Poll::Ready(Ok(())),
         }
@@ -158,6 +166,7 @@ impl Socket {
             let heard = match self.assembler.next(ahead).map_err(Lost::Violated)? {
                 Next::Frame(length, heard) => {
                     progress.done += length;
+                    progress.any = true;
                     heard
                 }
                 Next::Short(short) => {
@@ -175,7 +184,6 @@ impl Socket {
                 }
                 Some(Heard::Pong) | None => continue,
             };
-            progress.any = true;
             if listener(said).is_break() {
                 break;
             }
@@ -309,6 +317,20 @@ mod tests {
         let mut answered = Vec::new();
         assert!(outbox.poll_take(&mut answered).is_ready());
         assert_eq!(answered, b"\x8a\x01a\x8a\x01b\x8a\x00");
+    }
+
+    /// Regression: a pong was only noticed at the next timer, so that an idle client was pinged half as often as it is
+    /// told, and one that had died was kept for longer.
+    #[tokio::test]
+    async fn a_frame_that_says_nothing_is_noticed_when_it_comes() {
+        for quiet in [frame(0x8a, b""), frame(0x89, b""), frame(0x01, b"half")] {
+            let (mut socket, _, mut far) = open();
+            far.write_all(&quiet).await.unwrap();
+            assert_eq!(go(&mut socket).await, Ok(Vec::new()));
+            assert!(socket.take_heard());
+            far.write_all(&frame(0x80 | u8::from(quiet[0] != 0x01), b"text")).await.unwrap();
+            assert!(soon("text", socket.next(owned)).await.unwrap().ends_with("text"));
+        }
     }
 
     #[tokio::test]

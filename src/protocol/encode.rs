@@ -143,6 +143,7 @@ fn put(buf: &mut Vec<u8>, json: &str) {
 }
 
 /// A string. Hardly a name has to be written with an escape.
+#[inline]
 fn text(buf: &mut Vec<u8>, value: &str) {
     if is_plain(value) {
         put(buf, "\"");
@@ -153,6 +154,7 @@ fn text(buf: &mut Vec<u8>, value: &str) {
     }
 }
 
+#[inline]
 fn number(buf: &mut Vec<u8>, value: u64) {
     put(buf, itoa::Buffer::new().format(value));
 }
@@ -172,6 +174,7 @@ fn retry_after(buf: &mut Vec<u8>, retry_after_ms: Option<u64>) {
 }
 
 /// Last, so that a person who reads a trace sees the envelope before a long body.
+#[inline]
 fn body(buf: &mut Vec<u8>, bytes: &[u8]) {
     put(buf, r#","body":"#);
     buf.extend_from_slice(bytes);

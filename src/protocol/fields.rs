@@ -102,6 +102,7 @@ fn split(text: &str) -> Option<Fields<'_>> {
 }
 
 /// A value and what follows it.
+#[inline]
 pub fn value<'a>(text: &'a str, may_nest: &mut bool) -> Option<(&'a str, &'a str)> {
     match text.as_bytes().first()? {
         b'"' => plain_string(text),
@@ -129,6 +130,7 @@ fn plain_string(text: &str) -> Option<(&str, &str)> {
 }
 
 /// Digits that JSON has as a number.
+#[inline]
 pub fn is_plain_integer(text: &str) -> bool {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     digits && (text == "0" || !text.starts_with('0'))

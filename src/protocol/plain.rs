@@ -11,6 +11,7 @@ const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
 
 /// How many bytes come before the first one that ends a JSON string or has to be written as an escape: `"`, `\\`, or a
 /// control character.
+#[inline]
 pub fn plain_length(bytes: &[u8]) -> usize {
     let Some((short, long)) = bytes.split_at_checked(SHORT_BYTES) else { return by_words(bytes) };
     let length = by_words(short);
@@ -23,10 +24,12 @@ pub fn plain_length(bytes: &[u8]) -> usize {
 }
 
 /// Whether JSON writes this as it is.
+#[inline]
 pub fn is_plain(text: &str) -> bool {
     plain_length(text.as_bytes()) == text.len()
 }
 
+#[inline]
 fn by_words(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks();
     for (at, word) in words.iter().enumerate() {
@@ -47,6 +50,7 @@ fn marks(word: u64) -> u64 {
 }
 
 /// Looks at all of them: without a branch for each there is one instruction for many.
+#[inline]
 fn is_all_plain(block: &[u8; BLOCK_BYTES]) -> bool {
     block.iter().fold(0, |special, byte| special | u8::from(is_special(*byte))) == 0
 }

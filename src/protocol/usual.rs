@@ -23,11 +23,13 @@ pub fn usual(text: &str) -> Option<ClientFrame<'_>> {
 fn send(text: &str) -> Option<ClientFrame<'_>> {
     let (id, rest) = name(text)?;
     let (to, rest) = name(rest.strip_prefix(r#","to":""#)?)?;
-    let mut may_nest = false;
-    let (body, rest) = value(rest.strip_prefix(r#","body":"#)?, &mut may_nest)?;
-    // How deep it may nest is judged with the frame around it.
-    let is_all = rest.is_empty() && !may_nest;
-    is_all.then_some(ClientFrame::Send(SendFrame {
+    let rest = rest.strip_prefix(r#","body":"#)?;
+    // How deep a body may nest is judged with the frame around it.
+    if rest.starts_with(['{', '[']) {
+        return None;
+    }
+    let (body, rest) = value(rest, &mut false)?;
+    rest.is_empty().then_some(ClientFrame::Send(SendFrame {
         id: Some(Cow::Borrowed(id)),
         to: Cow::Borrowed(to),
         body,
@@ -43,6 +45,7 @@ fn ack(seq: &str) -> Option<ClientFrame<'_>> {
 }
 
 /// A string up to its second quote, and what follows that.
+#[inline]
 fn name(text: &str) -> Option<(&str, &str)> {
     let (name, rest) = text.split_at_checked(plain_length(text.as_bytes()))?;
     Some((name, rest.strip_prefix('"')?))

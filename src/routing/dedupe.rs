@@ -75,6 +75,14 @@ pub(super) struct Admitted {
     pub until_us: u64,
 }
 
+impl Admitted {
+    /// A repeat of a pending one would be a second message; so would be one of a message that gets to disk while nobody
+    /// knows of it.
+    fn has_to_stay(&self) -> bool {
+        matches!(self.known.state, KnownState::Pending | KnownState::Withdrawn)
+    }
+}
+
 impl Dedupe {
     pub fn new(max: usize, window_us: u64, seed: u64) -> Self {
         let faded = Faded::new(max, window_us);
@@ -136,23 +144,19 @@ impl Dedupe {
         }
     }
 
-    /// Forgets what is too old, and what is too much some at a time.
+    /// Forgets what is too old, and what is too much some at a time. It stops at the first that has to stay: there may
+    /// be as many of those as there may be sends that nobody could settle.
     pub fn forget(&mut self, now_us: u64) {
         let slack = self.max / SLACK;
         let is_too_much = self.order.len() > self.max;
-        if is_too_much {
+        if is_too_much && self.order.front().is_some_and(|first| !first.has_to_stay()) {
             self.touch_first(slack);
         }
         let enough = if is_too_much { self.max - slack } else { self.max };
-        // Each is looked at once: the pending ones go round.
-        for _ in 0..self.order.len() {
-            if !self.forget_first(now_us, enough) {
-                break;
-            }
-        }
+        while self.forget_first(now_us, enough) {}
     }
 
-    /// Sees to the first one, if it is too old or there are more than `enough`; false when nothing has to go.
+    /// Sees to the first one, if it is too old or there are more than `enough`; false when that was all for now.
     fn forget_first(&mut self, now_us: u64, enough: usize) -> bool {
         let Some(first) = self.order.front() else { return false };
         let is_early = first.until_us > now_us;
@@ -163,17 +167,15 @@ impl Dedupe {
         let Some(mut admitted) = self.order.pop_front() else { return false };
         self.first = self.first.wrapping_add(1);
         let is_last = self.withdraw(admitted.key, place);
-        match admitted.known.state {
-            _ if !is_last => {}
-            // A repeat of a pending one would be a second message; so would be one of a message that gets to disk while
-            // nobody knows of it. They move to the end of the line; there they are bounded by themselves.
-            KnownState::Pending | KnownState::Withdrawn => {
-                admitted.until_us = now_us + self.window_us;
-                self.remember(admitted);
-            }
-            // One that has had its time need not be known any more.
-            KnownState::Stored if is_early => self.fades(admitted.key, now_us),
-            KnownState::Stored | KnownState::HandedOver => {}
+        if is_last && admitted.has_to_stay() {
+            // To the end of the line; there they are bounded by themselves.
+            admitted.until_us = now_us + self.window_us;
+            self.remember(admitted);
+            return false;
+        }
+        // One that has had its time need not be known any more.
+        if is_last && is_early && admitted.known.state == KnownState::Stored {
+            self.fades(admitted.key, now_us);
         }
         true
     }
@@ -265,6 +267,21 @@ mod tests {
             pass(&mut dedupe, number, &bob);
         }
         assert_eq!(dedupe.look(key), None);
+    }
+
+    /// Regression: with more pending than there may be known, every command went round all of them.
+    #[test]
+    fn those_that_have_to_stay_go_round_one_at_a_time() {
+        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(MAX, 1_000_000, 1));
+        let keys: Vec<_> =
+            (0..2 * MAX).map(|n| dedupe.key(&bob, &bob, &MessageId::new(&n.to_string()).unwrap())).collect();
+        for (n, key) in keys.iter().enumerate() {
+            dedupe.admit(*key, Seq(n as u64), 7, 0);
+            let first = dedupe.first;
+            dedupe.forget(0);
+            assert!(dedupe.first.wrapping_sub(first) <= 1);
+        }
+        assert!(keys.iter().all(|key| dedupe.look(*key).is_some()));
     }
 
     #[test]
