@@ -18,6 +18,8 @@ use super::command::Command;
 
 /// What anything may take before it is called lost.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// What its start may take: a busy machine has to find the time for a new process and an interpreter first.
+const START_PATIENCE: Duration = Duration::from_secs(60);
 /// Lines that were read and not looked at; a driver that says more waits.
 const LINES_MAX: usize = 1024;
 /// Events that no step has asked for yet.
@@ -71,7 +73,7 @@ impl Driver {
     /// # Errors
     /// When the first line is not `ready`, or does not come.
     pub async fn ready(&mut self) -> Result<Vec<String>, String> {
-        let first = tokio::time::timeout(PATIENCE, self.lines.recv()).await;
+        let first = tokio::time::timeout(START_PATIENCE, self.lines.recv()).await;
         let first = first.map_err(|_| "it said nothing".to_owned())?.ok_or("it ended at once")??;
         if first["event"] != "ready" {
             return Err(format!("its first line is {first}"));
