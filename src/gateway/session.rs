@@ -163,7 +163,7 @@ impl<T: Talk> Session<T> {
     }
 }
 
-/// Takes in what has arrived. Ready when something was said or the client is gone.
+/// Takes in what has arrived. Ready when there was a frame or the client is gone.
 fn poll_read<T: Talk>(socket: &mut Socket, talk: &mut T, outbox: &Outbox, cx: &mut Context<'_>) -> Poll<Client> {
     let (mut client, mut awake) = (Client::Here, false);
     let heard = socket.poll_hear(cx, |said| {
