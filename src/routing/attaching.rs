@@ -244,7 +244,7 @@ impl User {
     pub fn update_presence(&mut self, leave: Leave, core: &mut Core) {
         let sessions = self.inbox.devices.iter().filter_map(|device| device.session.as_ref());
         let own = sessions.max_by_key(|session| session.state).map(|session| (session.state, session.text.clone()));
-        if own.is_none() && leave == Leave::Linger && self.presence.is_visible() && core.settings.linger_us > 0 {
+        if own.is_none() && leave == Leave::Linger && self.presence.is_visible() {
             let until_us = core.now.us + core.settings.linger_us;
             self.presence.linger_until_us = Some(until_us);
             core.timers.wait(Kind::Linger, &self.name, until_us);

@@ -55,3 +55,25 @@ impl User {
         self.inbox.counted = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Seq;
+    use crate::routing::testing::{BEGINNING, device, send, send_with};
+
+    #[test]
+    fn behind_a_device_is_what_lies_above_its_own_cursor() {
+        let known = |name, cursor| Device::new(device(name), Seq(cursor), Tally::default(), 0);
+        let devices = [known("phone", 10), known("laptop", 20)];
+        let page = [10, 20, 30].map(|seq| {
+            let message = send_with(send("m1", "bob", 1, BEGINNING), |message| message.seq = Seq(seq)).message;
+            Stored { message, tally: Tally::default() }
+        });
+        let mut count = Count::default();
+        count.begin(Tally::default(), &devices);
+        count.page(&page, &devices);
+        let behind: Vec<_> = count.behind.iter().map(|(_, behind)| behind.messages).collect();
+        assert_eq!((count.there.messages, behind), (3, vec![2, 1]));
+    }
+}

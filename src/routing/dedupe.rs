@@ -302,4 +302,40 @@ mod tests {
         dedupe.settle(place, key, Seq(1), KnownState::Stored);
         assert_eq!(dedupe.look(key).map(|known| known.state), Some(KnownState::Stored));
     }
+
+    #[test]
+    fn names_that_read_the_same_one_after_the_other_are_told_apart() {
+        let dedupe = Dedupe::new(MAX, 1_000_000, 1);
+        let key = |to, from, id| {
+            dedupe.key(&UserId::new(to).unwrap(), &UserId::new(from).unwrap(), &MessageId::new(id).unwrap())
+        };
+        let keys = [key("ab", "c", "de"), key("a", "bc", "de"), key("ab", "cd", "e")];
+        assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2]);
+    }
+
+    #[test]
+    fn a_send_is_known_until_its_window_is_over_and_no_longer() {
+        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(MAX, 100, 1));
+        let key = dedupe.key(&bob, &bob, &MessageId::new("m1").unwrap());
+        let place = dedupe.admit(key, Seq(1), 7, 50);
+        dedupe.settle(place, key, Seq(1), KnownState::HandedOver);
+        for (now_us, is_known) in [(149, true), (150, false)] {
+            dedupe.forget(now_us);
+            assert_eq!(dedupe.look(key).is_some(), is_known, "at {now_us}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_on_disk_and_had_to_go_before_its_time_is_looked_for_there() {
+        use KnownState::{HandedOver, Stored};
+        for (state, now_us, is_looked_for) in [(Stored, 99, true), (HandedOver, 99, false), (Stored, 100, false)] {
+            let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(1, 100, 1));
+            let [first, second] = ["first", "second"].map(|id| dedupe.key(&bob, &bob, &MessageId::new(id).unwrap()));
+            let place = dedupe.admit(first, Seq(1), 7, 0);
+            dedupe.settle(place, first, Seq(1), state);
+            dedupe.admit(second, Seq(2), 7, 0);
+            dedupe.forget(now_us);
+            assert_eq!((dedupe.look(first), dedupe.may_be_stored(first)), (None, is_looked_for), "{state:?} {now_us}");
+        }
+    }
 }

@@ -120,4 +120,21 @@ mod tests {
         let faded = Faded::new(1_000_000, 100);
         assert!(!faded.may_have(key(1)) && faded.filters.iter().all(Vec::is_empty));
     }
+
+    #[test]
+    fn what_was_put_in_a_whole_window_ago_is_found() {
+        let mut faded = Faded::new(10, 100);
+        for (n, now_us) in [(1, 1_000), (2, 1_100), (3, 1_200)] {
+            faded.note(key(n), now_us);
+        }
+        assert_eq!([1, 2, 3].map(|n| faded.may_have(key(n))), [false, true, true]);
+    }
+
+    #[test]
+    fn every_key_sets_as_many_bits_as_any_other() {
+        for high in 0..100 {
+            let bits: std::collections::BTreeSet<u64> = probes(SendKey(high << 64), 16).collect();
+            assert_eq!(bits.len() as u64, PROBES, "{high}");
+        }
+    }
 }

@@ -127,14 +127,12 @@ impl Presence {
         if state == self.visible.state && text == self.visible.text {
             return false;
         }
-        let was_visible = self.is_visible();
         // What others see changes only with what the sessions say, so this was raised just now, above either.
         self.visible.version = self.own_version;
         self.visible.state = state;
         self.visible.text = text;
-        if was_visible || self.is_visible() {
-            self.visible.last_seen_ms = core.now.wall_ms;
-        }
+        // Whoever is seen to change is there, or was until now.
+        self.visible.last_seen_ms = core.now.wall_ms;
         self.announce(user, core);
         true
     }

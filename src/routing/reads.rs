@@ -126,3 +126,130 @@ fn log_read_error(report: &Report) {
     };
     tracing::error!(%error, "the store could not be read");
 }
+
+#[cfg(test)]
+mod tests {
+    //! Goal: parts of inboxes are read a few at a time, and what cannot be read is said. Method: the test plays the
+    //! owner and empties its mailbox; it waits with a limit, so that it fails rather than hangs.
+
+    use std::io;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::clock::{Clock, wall_us};
+    use crate::config::Config;
+    use crate::ids::SessionId;
+    use crate::metrics::Metrics;
+    use crate::routing::events::Events;
+    use crate::routing::outstanding::Outstanding;
+    use crate::routing::presence_view::PresenceView;
+    use crate::routing::reporter::OwnersReporter;
+    use crate::routing::router::{Batch, Router};
+    use crate::routing::testing::{device, user};
+    use crate::store::memory::MemoryEngine;
+    use crate::store::writer::Cellar;
+    use crate::store::{FoundLetter, LoadedUser};
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    /// What the only owner of a router wants read, of an empty store, and its mailbox.
+    fn reads() -> (Reads, mpsc::Receiver<Batch>) {
+        let (config, metrics) = (Config::default(), Metrics::new());
+        let (router, mut mailboxes) = Router::to_test(1, 16);
+        let engine = MemoryEngine::new();
+        let cellar = Cellar::open_on(engine, &config.store, &config.queue, metrics, wall_us() / 1000).unwrap();
+        let (reader, clock) = (cellar.reader.clone(), Clock::start(cellar.boot.floor.0 + 1));
+        // Nobody hears of commits: there are none.
+        let reporter = OwnersReporter::new(Router::to_test(1, 1).0);
+        let writer = cellar.start(1, clock, Arc::new(reporter)).unwrap();
+        let (view, outstanding) = (PresenceView::default(), Outstanding::new(1));
+        let world = World { clock, reader, writer, view, events: Events::default(), outstanding, router };
+        (Reads::new(0, world, config.store.page_bytes), mailboxes.remove(0))
+    }
+
+    fn page() -> Read {
+        let (user, device, session) = (user("bob"), device("phone"), SessionId(1));
+        let (after, upto) = (Seq::ZERO, Seq(10));
+        Read::Page(Box::new(ReadPage { user, device, session, after, upto, max_messages: 1, max_bytes: 1 }))
+    }
+
+    fn sweep() -> Read {
+        Read::Sweep { user: user("bob"), job: 1, after: Seq::ZERO, upto: Seq(10) }
+    }
+
+    /// What the owner is told next.
+    async fn next(mailbox: &mut mpsc::Receiver<Batch>) -> Command {
+        let batch = tokio::time::timeout(LIMIT, mailbox.recv()).await.expect("waited in vain");
+        batch.expect("it is still there").into_iter().next().expect("no batch is empty")
+    }
+
+    #[tokio::test]
+    async fn a_few_parts_are_read_at_once_and_the_next_when_one_was_dealt_with() {
+        let (mut reads, mut mailbox) = reads();
+        for _ in 0..PARTS_AT_ONCE / 2 + 1 {
+            reads.ask(page());
+            reads.ask(sweep());
+        }
+        reads.start();
+        assert_eq!(reads.parts.len(), 2, "they stand in line");
+        let mut parts = Vec::new();
+        for _ in 0..PARTS_AT_ONCE {
+            parts.push(next(&mut mailbox).await);
+        }
+        // What is small does not stand behind them, and makes no room for another one.
+        reads.ask(Read::Load(user("bob")));
+        reads.start();
+        let loaded = next(&mut mailbox).await;
+        assert!(matches!(&loaded, Command::Report(report) if matches!(**report, Report::Loaded { .. })));
+        reads.note(&loaded);
+        reads.start();
+        assert_eq!(reads.parts.len(), 2);
+        for left in [1, 0] {
+            reads.note(&parts.pop().unwrap());
+            reads.start();
+            assert_eq!(reads.parts.len(), left);
+            next(&mut mailbox).await;
+        }
+    }
+
+    /// A log that can be read afterwards.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_logged_and_what_could_is_not() {
+        fn broken<T>() -> Result<T, StoreError> {
+            Err(StoreError::Read("broken".to_owned()))
+        }
+        let (user, device, session) = (user("bob"), device("phone"), SessionId(1));
+        let key = DedupeKey { recipient: user.clone(), from: user.clone(), id: "m1".parse().unwrap() };
+        let reports = [
+            Report::Loaded { user: user.clone(), result: broken() },
+            Report::Page { user: user.clone(), device, session, result: broken() },
+            Report::Sweep { user: user.clone(), job: 1, result: broken() },
+            Report::Dedupe { key, result: broken() },
+            Report::Letter { user: user.clone(), letter: 1, result: broken() },
+            Report::Loaded { user: user.clone(), result: Ok(LoadedUser::default()) },
+            Report::Letter { user, letter: 1, result: Ok(FoundLetter::Absent) },
+        ];
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        tracing::subscriber::with_default(subscriber, || reports.iter().for_each(log_read_error));
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let is_said = |line: &str| line.contains("ERROR") && line.contains("read: broken");
+        assert!(log.lines().count() == 5 && log.lines().all(is_said), "{log}");
+    }
+}

@@ -41,3 +41,20 @@ impl Reporter for OwnersReporter {
         self.tell_all(|| Command::Storage(state));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_concerns_everyone_is_told_to_every_owner() {
+        let (router, mut mail) = Router::to_test(3, 2);
+        let reporter = OwnersReporter::new(router);
+        reporter.ceiling(Seq(7));
+        reporter.state(StoreState::Low);
+        for batches in &mut mail {
+            let told: Vec<Command> = std::iter::from_fn(|| batches.try_recv().ok()).flatten().collect();
+            assert!(matches!(told[..], [Command::Ceiling(Seq(7)), Command::Storage(StoreState::Low)]));
+        }
+    }
+}

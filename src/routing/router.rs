@@ -86,3 +86,51 @@ impl Router {
         mailbox.queries.send(query).await.map_err(|_| Gone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::routing::mailboxes;
+
+    #[test]
+    fn there_are_as_many_owners_as_mailboxes() {
+        assert_eq!([1, 3].map(|shards| Router::to_test(shards, 1).0.shards()), [1, 3]);
+    }
+
+    #[test]
+    fn a_batch_is_handed_over_while_there_is_room_and_given_back_when_there_is_none() {
+        let (router, mut mail) = Router::to_test(1, 1);
+        let (first, second) = (smallvec::smallvec![Command::Tick], smallvec::smallvec![Command::PauseExpiry(true)]);
+        assert!(matches!(router.try_send(0, first), Ok(None)));
+        let back = router.try_send(0, second).unwrap().expect("it is full");
+        assert!(matches!(back[..], [Command::PauseExpiry(true)]));
+        assert!(matches!(mail[0].try_recv().unwrap()[..], [Command::Tick]));
+        assert!(mail[0].try_recv().is_err());
+        drop(mail);
+        assert!(matches!(router.try_send(0, back), Err(Gone)));
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_for_a_user_comes_to_the_owner_of_that_user() {
+        let (router, mut mail) = Router::to_test(4, 1);
+        let bob: UserId = "bob".parse().unwrap();
+        router.ask(&bob, Command::Tick).await.unwrap();
+        let told: Vec<_> = mail.iter_mut().map(|batches| batches.try_recv().is_ok()).collect();
+        let expected: Vec<_> = (0..4).map(|shard| shard == router.shard_of(&bob)).collect();
+        assert_eq!(told, expected);
+        drop(mail);
+        assert_eq!(router.ask(&bob, Command::Tick).await, Err(Gone));
+    }
+
+    #[tokio::test]
+    async fn a_question_comes_to_its_owner_past_a_line_that_is_full() {
+        let (router, mut mail) = mailboxes(2, 1);
+        assert!(matches!(router.try_send(1, smallvec::smallvec![Command::Tick]), Ok(None)));
+        router.query(1, Query::Stats { reply: oneshot::channel().0 }).await.unwrap();
+        assert!(matches!(mail[1].queries.try_recv(), Ok(Query::Stats { .. })));
+        assert!(mail[0].queries.try_recv().is_err());
+        assert_eq!(router.query(2, Query::Stats { reply: oneshot::channel().0 }).await, Err(Gone));
+    }
+}

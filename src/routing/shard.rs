@@ -417,4 +417,33 @@ mod tests {
         assert!(expired.contains("INFO") && expired.contains("Expired") && expired.contains("user=\"bob\" seq=18"));
         assert!(!log.contains("secret"));
     }
+
+    #[tokio::test]
+    async fn an_owner_that_is_busy_takes_what_waits_for_it_at_once_and_no_more_than_so_much() {
+        for (waiting, taken) in [(0, 1), (5, 6), (BATCHES_MAX - 1, BATCHES_MAX), (BATCHES_MAX, BATCHES_MAX)] {
+            let (mut shard, _world) = owner();
+            let (router, mut mail) = crate::routing::mailboxes(1, BATCHES_MAX);
+            shard.mail = mail.remove(0);
+            for _ in 0..waiting {
+                router.send(0, smallvec::smallvec![Command::Tick]).await.unwrap();
+            }
+            let mut batches: Vec<Batch> = vec![smallvec::smallvec![Command::Tick]];
+            shard.gather(&mut batches).await;
+            assert_eq!((batches.len(), shard.mail.batches.len()), (taken, waiting + 1 - taken));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_timer_is_set_to_what_is_due_next_and_not_at_all_while_nothing_is() {
+        let (mut shard, world) = owner();
+        let timer = tokio::time::sleep(LIMIT);
+        tokio::pin!(timer);
+        let unset = timer.deadline();
+        assert!(!shard.arm(timer.as_mut()));
+        assert_eq!(timer.deadline(), unset);
+        shard.take(std::iter::once(Command::Send(send("m1", "bob", 10, world.clock.now()))));
+        assert!(shard.arm(timer.as_mut()));
+        let due_us = shard.state.next_tick_us().unwrap();
+        assert_eq!(timer.deadline(), Instant::from_std(world.clock.instant_at(due_us)));
+    }
 }

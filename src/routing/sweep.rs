@@ -368,16 +368,14 @@ impl User {
     /// The present step was committed.
     pub fn swept(&mut self, job: u64, ok: bool, core: &mut Core) {
         let Some(sweep) = self.sweep.take_if(|sweep| sweep.id == job) else { return };
-        match sweep.next {
-            _ if !ok => self.abandon(sweep.work, core),
-            Some(reading) => {
-                self.sweep = Some(Sweep { next: None, ..sweep });
-                self.read_on(reading, core);
-            }
-            None => {
-                self.sweep = Some(sweep);
-                self.end_sweep(core);
-            }
+        if !ok {
+            return self.abandon(sweep.work, core);
+        }
+        let next = sweep.next;
+        self.sweep = Some(sweep);
+        match next {
+            Some(reading) => self.read_on(reading, core),
+            None => self.end_sweep(core),
         }
     }
 

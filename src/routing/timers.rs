@@ -65,3 +65,25 @@ impl Timers {
         lines.into_iter().filter_map(|line| line.peek().map(|Reverse((due_us, _))| *due_us)).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_call_is_the_earliest_of_any_kind_and_comes_at_its_time_and_not_before() {
+        let (mut timers, bob) = (Timers::default(), "bob".parse().unwrap());
+        assert_eq!(timers.next_us(), None);
+        let latest_first = KINDS.into_iter().zip([40, 30, 20, 10]);
+        for (kind, due_us) in latest_first.clone() {
+            timers.wait(kind, &bob, due_us);
+            assert_eq!(timers.next_us(), Some(due_us));
+        }
+        for (kind, due_us) in latest_first.rev() {
+            assert_eq!(timers.next_us(), Some(due_us));
+            assert_eq!(timers.pop(due_us - 1), None);
+            assert_eq!(timers.pop(due_us), Some((kind, bob.clone())));
+        }
+        assert_eq!(timers.next_us(), None);
+    }
+}

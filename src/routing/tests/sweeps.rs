@@ -1,39 +1,51 @@
-//! Purge, expiry and lapse: what they take, what they leave, and what they say.
+//! Purge and expiry: what they take, what they leave, when they come back, and what they say.
 
-use crate::codes::CloseCode;
 use crate::ids::Seq;
-use crate::routing::command::{Command, NotDone, Report};
-use crate::routing::testing::{BEGINNING, Desk, ENVELOPE, Read, attach, user};
-use crate::store::{DeadReason, Page};
+use crate::routing::command::{Attach, Command, NotDone, Report};
+use crate::routing::testing::{BEGINNING, Desk, Read, attach, user};
+use crate::store::{DeadReason, Op, Page, What};
 
 /// A time that is over.
 const OVER_MS: u64 = BEGINNING.wall_ms - 1;
 
-fn due(desk: &mut Desk, at_ms: u64) {
+/// How long whoever could not judge a message leaves it alone.
+const LOOK_AGAIN_MS: u64 = 60_000;
+
+/// What a visit to an inbox came to.
+#[derive(Debug, Default, PartialEq)]
+struct Visit {
+    /// Behind which seqs its pages began.
+    pages: Vec<u64>,
+    /// The times for which somebody is to come back.
+    put: Vec<u64>,
+    /// The times for which nobody has to come any more.
+    dropped: Vec<u64>,
+}
+
+/// The store has somebody look at bob.
+fn due(desk: &mut Desk, at_ms: u64) -> Visit {
+    let mut visit = Visit::default();
     desk.apply(Command::Due { user: user("bob"), at_ms });
-    desk.settle();
-}
-
-/// Bob's phone is there, and his laptop is registered and away.
-fn two_devices(desk: &mut Desk) {
-    desk.enter(attach(1, "bob", "phone"));
-    desk.enter(attach(2, "bob", "laptop"));
-    desk.leave(2, "bob", "laptop", true);
-    desk.settle();
-}
-
-/// Messages of 100 bytes, all of which the phone has and the laptop lacks.
-fn reach_the_phone(desk: &mut Desk, ids: &[&str]) {
-    for id in ids {
-        desk.send(id, "bob", 100 - ENVELOPE as usize);
-        desk.ack(1, "bob", "phone");
+    while !desk.writes.is_empty() || !desk.reads.is_empty() {
+        visit.pages.extend(desk.reads.iter().filter_map(|read| match read {
+            Read::Sweep { after, .. } => Some(after.0),
+            _ => None,
+        }));
+        desk.read();
+        let changes = desk.writes.iter().filter_map(|write| match &write.what {
+            What::Change { ops, .. } => Some(ops),
+            _ => None,
+        });
+        for op in changes.flatten() {
+            match op {
+                Op::PutDue { at_ms } => visit.put.push(*at_ms),
+                Op::DropDue { at_ms } => visit.dropped.push(*at_ms),
+                _ => {}
+            }
+        }
         desk.commit();
     }
-}
-
-fn laptop_lacks(desk: &Desk) -> u64 {
-    let devices = desk.state.user_view(&user("bob")).unwrap().devices;
-    devices.iter().find(|device| device.device.as_str() == "laptop").unwrap().backlog_messages
+    visit
 }
 
 #[test]
@@ -93,30 +105,89 @@ fn an_expiry_for_an_earlier_time_looks_again_at_what_a_later_one_has_passed() {
 }
 
 #[test]
-fn a_device_that_lapses_is_turned_away_until_what_it_misses_is_buried() {
-    let mut desk = Desk::new(|settings| settings.max_messages = 2);
-    two_devices(&mut desk);
-    reach_the_phone(&mut desk, &["m1", "m2", "m3"]);
-    assert!(matches!(desk.reads[..], [Read::Sweep { .. }]), "it lapses");
-    desk.heard.welcomes.clear();
-    desk.apply(attach(3, "bob", "laptop").into());
-    let closings: Vec<_> = desk.heard.closings.iter().map(|(session, closing)| (*session, closing.code)).collect();
-    assert_eq!((closings, desk.heard.welcomes.len()), (vec![(3, CloseCode::TooMany)], 0));
-    desk.settle();
-    desk.enter(attach(4, "bob", "laptop"));
-    assert!(matches!(&desk.heard.welcomes[..], [welcome] if welcome.gap && welcome.session.0 == 4));
+fn who_purges_is_told_when_the_disk_fails_and_nothing_more_is_looked_at() {
+    for page_messages in [1, 2] {
+        let mut desk = Desk::new(|_| {});
+        desk.page_messages = page_messages;
+        desk.stock("bob", &[(10, 1, u64::MAX), (20, 2, u64::MAX)]);
+        let mut told = desk.purge("bob", None);
+        desk.read();
+        desk.fail_commit();
+        assert_eq!(told.try_recv(), Ok(Err(NotDone::Storage)), "with {page_messages} on a page");
+        assert!(desk.reads.is_empty());
+    }
 }
 
 #[test]
-fn a_device_lapses_until_it_is_behind_by_half_of_what_a_queue_may_hold() {
-    for (max_messages, max_bytes) in [(4, 1_000_000), (1_000, 400)] {
-        let mut desk = Desk::new(|settings| (settings.max_messages, settings.max_bytes) = (max_messages, max_bytes));
-        two_devices(&mut desk);
-        reach_the_phone(&mut desk, &["m1", "m2", "m3", "m4"]);
-        assert_eq!((laptop_lacks(&desk), desk.heard.buried.len()), (4, 0), "as far behind as it may be");
-        reach_the_phone(&mut desk, &["m5"]);
-        desk.settle();
-        let lapsed = desk.heard.buried.iter().filter(|(_, reason)| *reason == DeadReason::Lapsed).count();
-        assert_eq!((laptop_lacks(&desk), lapsed), (2, 3), "{max_messages} messages, {max_bytes} bytes");
+fn an_expiry_that_finds_nothing_stops_half_way_and_goes_on_there_before_the_next_one_begins() {
+    let mut desk = Desk::new(|_| {});
+    desk.page_messages = 1;
+    let later_ms = OVER_MS + 1;
+    let stock: Vec<_> = (1..=20).map(|n| (10 * n, n, if n == 18 { OVER_MS } else { u64::MAX })).collect();
+    desk.stock("bob", &stock);
+    let sixteen: Vec<u64> = [9].into_iter().chain((1..16).map(|n| 10 * n)).collect();
+    assert_eq!(due(&mut desk, OVER_MS), Visit { pages: sixteen.clone(), ..Visit::default() }, "it is not through");
+    assert_eq!(due(&mut desk, later_ms), Visit::default(), "its turn has not come");
+    let rest = Visit { pages: vec![160, 170, 180, 190], dropped: vec![OVER_MS], ..Visit::default() };
+    assert_eq!(due(&mut desk, OVER_MS), rest);
+    assert_eq!(desk.heard.buried, [(Seq(180), DeadReason::Expired)]);
+    assert_eq!(due(&mut desk, later_ms), Visit { pages: sixteen, ..Visit::default() }, "from the front");
+}
+
+#[test]
+fn somebody_comes_back_in_a_minute_for_what_was_on_its_way_to_disk_and_otherwise_nobody_does() {
+    let again_ms = BEGINNING.wall_ms + LOOK_AGAIN_MS;
+    for (is_sent, put) in [(false, vec![]), (true, vec![again_ms])] {
+        let mut desk = Desk::new(|_| {});
+        if is_sent {
+            desk.send("m1", "bob", 1);
+        }
+        let visit = due(&mut desk, OVER_MS);
+        assert_eq!(visit, Visit { pages: vec![], put, dropped: vec![OVER_MS] });
     }
+}
+
+#[test]
+fn somebody_comes_back_in_a_minute_for_what_has_expired_on_its_way_to_a_session() {
+    let mut desk = Desk::new(|_| {});
+    desk.enter(attach(1, "bob", "phone"));
+    desk.send("m1", "bob", 1);
+    desk.later(3_600_000_000);
+    desk.settle();
+    let now_ms = desk.now.wall_ms;
+    let visit = due(&mut desk, now_ms);
+    assert_eq!((visit.put, visit.dropped), (vec![now_ms + LOOK_AGAIN_MS], vec![now_ms]));
+    desk.later(LOOK_AGAIN_MS * 1000);
+    desk.leave(1, "bob", "phone", true);
+    desk.settle();
+    due(&mut desk, now_ms + LOOK_AGAIN_MS);
+    assert_eq!(desk.heard.buried.len(), 1);
+}
+
+#[test]
+fn somebody_comes_back_for_what_was_looked_at_while_expiry_was_paused() {
+    let mut desk = Desk::new(|_| {});
+    desk.stock("bob", &[(10, 1, OVER_MS)]);
+    desk.apply(Command::Due { user: user("bob"), at_ms: OVER_MS });
+    desk.apply(Command::PauseExpiry(true));
+    desk.read();
+    assert!(desk.writes.is_empty(), "its time stays noted");
+    desk.apply(Command::PauseExpiry(false));
+    assert_eq!(due(&mut desk, OVER_MS), Visit { pages: vec![9], dropped: vec![OVER_MS], ..Visit::default() });
+    assert_eq!(desk.heard.buried, [(Seq(10), DeadReason::Expired)]);
+}
+
+#[test]
+fn after_an_expiry_a_device_that_is_away_lacks_just_what_stays() {
+    let mut desk = Desk::new(|_| {});
+    let soon_ms = BEGINNING.wall_ms + 1;
+    // Between the first and the second three had been purged, which both tallies still hold.
+    desk.stock("bob", &[(10, 1, soon_ms), (20, 5, u64::MAX), (30, 6, u64::MAX)]);
+    desk.enter(Attach { window: 1, ..attach(1, "bob", "phone") });
+    desk.leave(1, "bob", "phone", true);
+    desk.settle();
+    desk.later(1_000);
+    due(&mut desk, soon_ms);
+    let phone = desk.state.user_view(&user("bob")).unwrap().devices.remove(0);
+    assert_eq!((phone.backlog_messages, phone.backlog_bytes), (2, 200));
 }
