@@ -149,7 +149,7 @@ impl Dedupe {
     pub fn forget(&mut self, now_us: u64) {
         let slack = self.max / SLACK;
         let is_too_much = self.order.len() > self.max;
-        if is_too_much && self.order.front().is_some_and(|first| !first.has_to_stay()) {
+        if is_too_much {
             self.touch_first(slack);
         }
         let enough = if is_too_much { self.max - slack } else { self.max };
@@ -183,7 +183,7 @@ impl Dedupe {
     /// Touches what it will take to forget the first ones, one right after the other: memory answers many such
     /// requests at once in hardly more time than one, and this would wait for each of them otherwise.
     fn touch_first(&self, count: usize) {
-        for admitted in self.order.iter().take(count) {
+        for admitted in self.order.iter().take(count).take_while(|admitted| !admitted.has_to_stay()) {
             std::hint::black_box(self.place_of(admitted.key));
         }
     }
@@ -311,6 +311,17 @@ mod tests {
         };
         let keys = [key("ab", "c", "de"), key("a", "bc", "de"), key("ab", "cd", "e")];
         assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2]);
+    }
+
+    #[test]
+    fn the_longest_names_are_told_apart_at_their_last_letter() {
+        let dedupe = Dedupe::new(MAX, 1_000_000, 1);
+        let user = |last| UserId::new(&format!("{}{last}", "u".repeat(USER_BYTES_MAX - 1))).unwrap();
+        let id = |last| MessageId::new(&format!("{}{last}", "i".repeat(MESSAGE_ID_BYTES_MAX - 1))).unwrap();
+        let key = dedupe.key(&user('a'), &user('a'), &id('a'));
+        assert_ne!(key, dedupe.key(&user('b'), &user('a'), &id('a')));
+        assert_ne!(key, dedupe.key(&user('a'), &user('b'), &id('a')));
+        assert_ne!(key, dedupe.key(&user('a'), &user('a'), &id('b')));
     }
 
     #[test]

@@ -364,17 +364,5 @@ impl Drop for Alarm {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ceiling_is_raised_when_half_of_it_is_used_and_never_lowered() {
-        let at = |us| Now { us, wall_ms: 0 };
-        let ceiling = raised(Seq::ZERO, at(1_000));
-        assert_eq!(ceiling, Seq(1_000 + CEILING_AHEAD_US));
-        assert_eq!(next_ceiling(ceiling, at(1_000 + CEILING_AHEAD_US / 2)), ceiling);
-        assert_eq!(next_ceiling(ceiling, at(1_001 + CEILING_AHEAD_US / 2)).0, 1_001 + CEILING_AHEAD_US / 2 * 3);
-        assert_eq!(raised(ceiling, at(0)), ceiling);
-        assert_eq!(next_ceiling(Seq::MAX, at(Seq::MAX.0)), Seq::MAX, "the last seq is the last ceiling");
-    }
-}
+#[path = "commit_tests.rs"]
+mod tests;

@@ -164,11 +164,34 @@ mod tests {
     }
 
     #[test]
+    fn a_letter_may_be_just_as_old_as_its_bound_or_as_far_ahead() {
+        let at_1000 = Bounds::of_bytes_and_age(u64::MAX, AGE, 1_000);
+        for (buried_ms, is_dropped) in [(899, true), (900, false), (1_100, false), (1_101, true)] {
+            assert_eq!(dropped(&[Some(buried_ms)], at_1000), usize::from(is_dropped), "buried at {buried_ms}");
+        }
+        let no_age = Bounds::of_bytes_and_age(u64::MAX, Duration::ZERO, 1_000);
+        assert_eq!(dropped(&[None], no_age), 0, "it cannot be told to be older than that");
+    }
+
+    #[test]
+    fn one_commit_drops_a_bounded_number_of_letters() {
+        assert_eq!(dropped(&[Some(1); DROP_MAX + 1], Bounds::NOTHING), DROP_MAX);
+    }
+
+    #[test]
+    fn a_clearing_takes_what_cannot_be_read_even_when_the_books_were_lost() {
+        let (engine, _) = list(&[None, Some(1), None]);
+        let mut lost = DeadBooks::default();
+        assert_eq!(trim(&*engine, Bounds::NOTHING, &[], &mut lost, &mut Batch::default()).unwrap(), 3);
+    }
+
+    #[test]
     fn bytes_are_bounded_whatever_can_be_read() {
         for buried in [[Some(1); 5], [None; 5]] {
             let (_, books) = list(&buried);
             assert_eq!(dropped(&buried, Bounds::NOTHING), 5);
             assert_eq!(dropped(&buried, Bounds::of_bytes(books.bytes)), 0);
+            assert_eq!(dropped(&buried, Bounds::of_bytes(books.bytes - 1)), 1, "a byte too many costs a letter");
         }
         let (_, books) = list(&[Some(1); 5]);
         assert_eq!(dropped(&[Some(1); 5], Bounds::of_bytes(books.bytes / 2)), 3);

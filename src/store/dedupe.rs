@@ -163,4 +163,10 @@ mod tests {
             assert_eq!(readable(&epochs), [], "{counted_in_ms}");
         }
     }
+
+    /// A store was written with that: otherwise the next start looks for each entry where the others are.
+    #[test]
+    fn an_epoch_keeps_its_keyspace_from_one_build_to_the_next() {
+        assert_eq!([0, 1, 10, 11].map(|epoch| keyspace(epoch).name()), ["dedupe0", "dedupe1", "dedupe0", "dedupe1"]);
+    }
 }

@@ -119,6 +119,15 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_that_is_dropped_takes_no_other_along_from_the_same_place() {
+        let (mut due, bob) = (DueMemory::default(), UserId::new("bob").unwrap());
+        assert!(due.remember(&bob, 5));
+        // So many that some of them would have been in the same place.
+        (6..40 * REMEMBERED_MAX as u64).for_each(|minute| due.forget(&bob, minute));
+        assert!(!due.remember(&bob, 5));
+    }
+
+    #[test]
     fn an_entry_added_while_someone_looked_is_not_passed_over() {
         let due = DueHint::default();
         due.raise(due.look(), 50);

@@ -95,9 +95,7 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Nothing can be committed any more, whichever thread of the engine failed and whether a commit has
     /// noticed or still waits for that thread.
-    fn is_poisoned(&self) -> bool {
-        false
-    }
+    fn is_poisoned(&self) -> bool;
 
     /// Gives disk space back that removed entries still take, where there is enough of it, on a thread of
     /// its own. Is told of each keyspace how many entries it holds, and whether free space is short. Asked

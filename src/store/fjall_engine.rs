@@ -407,55 +407,5 @@ fn is_about_writing(kind: ErrorKind) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use super::*;
-
-    fn put(engine: &FjallEngine, keyspace: Keyspace, key: &str, bytes: usize) {
-        let change = Change { keyspace, key: key.as_bytes(), value: Some(&vec![0; bytes]) };
-        engine.commit(&[change]).unwrap();
-    }
-
-    /// All workers are held up by tables that they may not write.
-    #[test]
-    fn a_full_memtable_is_set_aside_by_the_commit_that_filled_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = FjallEngine::open(dir.path(), 1 << 20).unwrap();
-        let slow = [Keyspace::Dedupe0, Keyspace::Dedupe1, Keyspace::Due];
-        assert_eq!(slow.len(), WORKER_THREADS);
-        let held = slow.map(|slow| engine.keyspace(slow).tree.get_flush_lock());
-        for slow in slow {
-            put(&engine, slow, "k", 1);
-            engine.keyspace(slow).rotate_memtable().unwrap();
-        }
-        for at in 0..18 {
-            put(&engine, Keyspace::Inbox, &at.to_string(), 1 << 20);
-            let size = engine.keyspace(Keyspace::Inbox).tree.active_memtable().size();
-            assert!(size <= INBOX_MEMTABLE_BYTES, "{size} bytes after {at} commits");
-        }
-        drop(held);
-    }
-
-    #[test]
-    fn room_is_given_back_where_it_is_worth_it_and_there_is_room_for_it() {
-        let usage = |bytes, values| Usage { bytes, values };
-        assert_eq!((usage(0, 0).wasted(0), usage(100, 10).wasted(4), usage(100, 10).wasted(20)), (0, 60, 0));
-        let (mib, plenty) = (1 << 20, u64::MAX);
-        assert!(usage(64 * mib, 100).is_wasteful(50, false, plenty));
-        assert!(!usage(64 * mib, 100).is_wasteful(51, false, plenty), "too little of it");
-        assert!(!usage(30 * mib, 100).is_wasteful(0, false, plenty), "too little");
-        assert!(usage(30 * mib, 100).is_wasteful(80, true, plenty), "not when space is short");
-        assert!(!usage(30 * mib, 100).is_wasteful(80, true, 40 * mib), "what is left would take 24 MiB meanwhile");
-    }
-
-    #[test]
-    fn a_place_that_cannot_be_written_is_told_from_one_that_cannot_be_read() {
-        use ErrorKind::{InvalidData, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-        let told = |kind: ErrorKind| opening(Path::new("/there"), fjall::Error::Io(kind.into()));
-        for kind in [PermissionDenied, ReadOnlyFilesystem, StorageFull, QuotaExceeded, NotADirectory] {
-            assert!(matches!(told(kind), StoreError::Write(text) if text.starts_with("/there: ")), "{kind}");
-        }
-        assert!(matches!(told(InvalidData), StoreError::Read(text) if text.starts_with("/there: ")));
-    }
-}
+#[path = "fjall_engine_tests.rs"]
+mod tests;

@@ -286,4 +286,29 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_header_of_an_item_is_judged_once_it_is_all_there() {
+        let header = |keyspace: u64, compression: u8, plain: u32, length: u32| {
+            let lengths = [plain.to_le_bytes(), length.to_le_bytes()].concat();
+            [&[ITEM, 0, compression], &keyspace.to_le_bytes()[..], &3_u16.to_le_bytes(), &lengths].concat()
+        };
+        for (what, sane) in [
+            ("as long as it was", header(0, 0, 5, 5)),
+            ("the last keyspace", header(KEYSPACES_MAX - 1, 0, 5, 5)),
+            ("compressed", header(0, COMPRESSED, 9, 5)),
+        ] {
+            assert!(has_sane_header(&sane), "{what}");
+        }
+        for (what, insane) in [
+            ("one keyspace too many", header(KEYSPACES_MAX, 0, 5, 5)),
+            ("longer than it was", header(0, 0, 5, 9)),
+            ("another compression", header(0, 2, 5, 5)),
+        ] {
+            assert!(!has_sane_header(&insane), "{what}");
+            for length in 0..insane.len() {
+                assert!(has_sane_header(&insane[..length]), "{what}, cut at {length}");
+            }
+        }
+    }
 }

@@ -250,3 +250,49 @@ fn other_format(path: &str, found: u64) -> StoreError {
     let small = |format: u64| u32::try_from(format).unwrap_or(u32::MAX);
     StoreError::OtherFormat { path: path.to_owned(), found: small(found), known: small(FORMAT) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::UserId;
+    use crate::store::UserRecord;
+    use crate::store::engine::Change;
+    use crate::store::memory::MemoryEngine;
+    use crate::store::record::put_user;
+
+    #[test]
+    fn what_changed_in_the_books_is_written_and_nothing_else() {
+        let engine = MemoryEngine::new();
+        let mut books = read(&*engine, "memory").unwrap().books;
+        let changes: [(&str, fn(&mut Books)); 8] = [
+            ("unclean", |books| books.unclean_upto = Some(Seq(1))),
+            ("dedupe0", |books| books.dedupe[0] = Some(2)),
+            ("ceiling", |books| books.ceiling = Seq(3)),
+            ("ceiling", |books| books.alive_ms = 4),
+            ("totals", |books| books.totals = Tally { messages: 5, bytes: 6 }),
+            ("dead", |books| books.dead = DeadBooks { head: 7, next: 8, bytes: 9 }),
+            ("window", |books| books.dedupe_window_ms = 10),
+            ("expiry", |books| books.expiry_paused = true),
+        ];
+        for (key, change) in changes {
+            let (before, mut batch) = (books, Batch::default());
+            change(&mut books);
+            books.write_changes(&before, &mut batch);
+            let keys: Vec<_> = batch.changes().iter().map(|change| change.key).collect();
+            assert_eq!(keys, [key.as_bytes()]);
+            engine.commit(&batch.changes()).unwrap();
+            assert_eq!(read(&*engine, "memory").unwrap().books, books, "{key} is read as it was written");
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_mark_of_an_orderly_end_is_taken_for_it() {
+        let mut batch = Batch::default();
+        put_clean(&mut batch, Seq(7));
+        put(&mut batch, KEY_WINDOW, [7]);
+        let namesake = keys::user(&UserId::new(KEY_CLEAN).unwrap());
+        batch.put(Keyspace::User, &namesake, |bytes| put_user(&UserRecord::default(), bytes));
+        let judged = |change: &Change<'_>| is_clean(change.key, change.value.unwrap());
+        assert_eq!(batch.changes().iter().map(judged).collect::<Vec<_>>(), [true, false, false]);
+    }
+}

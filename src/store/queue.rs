@@ -139,8 +139,12 @@ fn op_cost(op: &Op) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::ids::UserId;
+    use crate::ids::{MessageId, Seq, UserId};
+    use crate::message::{ENVELOPE_WEIGHT, Message, Tally};
+    use crate::store::{DeadLetter, DeadReason, Ticket};
 
     fn submission(ops: usize) -> Submission {
         let user = UserId::new("u").unwrap();
@@ -181,5 +185,39 @@ mod tests {
         assert!(answer.recv().is_err());
         assert!(!queue.submit(submission(1)));
         assert!(matches!(queue.next(Duration::ZERO), Next::Close { clean: false }));
+    }
+
+    fn message(weight: u64) -> Arc<Message> {
+        let (id, from) = (MessageId::new("m").unwrap(), UserId::new("u").unwrap());
+        let body = vec![b'x'; (weight - ENVELOPE_WEIGHT) as usize - 2].into();
+        let message = Message { seq: Seq(1), id, from, body, ts_ms: 0, expires_ms: 0, retry: false };
+        assert_eq!(message.weight(), weight);
+        Arc::new(message)
+    }
+
+    /// How many of two submissions go into the first batch: a message and its entry in dedupe, which cost so much, and
+    /// a letter, which costs so much.
+    fn taken_at_once(append_bytes: u64, bury_bytes: u64) -> usize {
+        let (queue, user) = (Queue::default(), UserId::new("u").unwrap());
+        let message_of = |bytes: u64, changes: u64| message(bytes - changes * CHANGE_BYTES);
+        let (tally, ticket) = (Tally::default(), Ticket::default());
+        let append = What::Append { message: message_of(append_bytes, 2), tally, digest: 0, ticket };
+        let (reason, message) = (DeadReason::Purged, Some(message_of(bury_bytes, 1)));
+        let letter = DeadLetter { reason, user: user.clone(), device: None, seq: Seq(1), message, buried_ms: 0 };
+        for what in [append, What::Change { token: 0, ops: vec![Op::Bury { letter }] }] {
+            assert!(queue.submit(Submission { shard: 0, writes: vec![Write { user: user.clone(), what }] }));
+        }
+        match queue.next(Duration::ZERO) {
+            Next::Commit(batch) => batch.len(),
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn a_batch_is_filled_to_its_last_byte_and_no_further() {
+        let bytes = BATCH_BYTES_MAX / 2;
+        assert_eq!(taken_at_once(bytes, bytes), 2);
+        assert_eq!(taken_at_once(bytes + 1, bytes), 1);
+        assert_eq!(taken_at_once(bytes, bytes + 1), 1);
     }
 }

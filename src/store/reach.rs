@@ -86,4 +86,20 @@ mod tests {
         Reach::remove(dir.path());
         assert_eq!(read(), None);
     }
+
+    #[test]
+    fn what_was_removed_claims_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        Reach { journal: 3, bytes: 70_000 }.write(dir.path());
+        Reach::remove(dir.path());
+        assert_eq!(Reach::read(dir.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_claim_that_is_there_and_cannot_be_read_is_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        // Even root cannot read a folder as a file.
+        std::fs::create_dir(dir.path().join(FILE)).unwrap();
+        assert!(Reach::read(dir.path()).is_err());
+    }
 }

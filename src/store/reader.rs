@@ -222,12 +222,12 @@ impl Reader {
         self.engine().disk_bytes()
     }
 
-    /// The highest seq that may be given out.
     /// How long the commit under way has taken so far; zero when there is none.
     pub fn commit_running(&self) -> Duration {
         self.shared.commit_running()
     }
 
+    /// The highest seq that may be given out.
     pub fn ceiling(&self) -> Seq {
         self.shared.ceiling()
     }
@@ -395,6 +395,11 @@ mod tests {
     use crate::store::memory::MemoryEngine;
     use crate::store::meta::Books;
 
+    fn reader(engine: Arc<MemoryEngine>) -> Reader {
+        let epochs = Epochs::new(Duration::from_secs(1), ([None; 2], 1_000), 0);
+        Reader::new(Arc::new(Shared::new(engine, Metrics::new(), epochs, &Books::default())))
+    }
+
     /// The seqs on a page of at most so many bytes of an inbox whose records are 100 bytes long. None of them can be
     /// read, which makes no difference to the room that they take.
     fn page(max_bytes: u64) -> (Vec<u64>, bool) {
@@ -403,9 +408,7 @@ mod tests {
             let key = keys::inbox(&bob, Seq(seq));
             engine.commit(&[Change { keyspace: Keyspace::Inbox, key: &key, value: Some(&[0; 100]) }]).unwrap();
         }
-        let epochs = Epochs::new(Duration::from_secs(1), ([None; 2], 1_000), 0);
-        let reader = Reader::new(Arc::new(Shared::new(engine, Metrics::new(), epochs, &Books::default())));
-        let page = reader.page(&bob, Seq::ZERO, Seq::MAX, 10, max_bytes).unwrap();
+        let page = reader(engine).page(&bob, Seq::ZERO, Seq::MAX, 10, max_bytes).unwrap();
         (page.corrupt.iter().map(|corrupt| corrupt.0.0).collect(), page.end)
     }
 
@@ -416,5 +419,25 @@ mod tests {
         assert_eq!(page(200), (vec![1, 2], false));
         assert_eq!(page(199), (vec![1], false));
         assert_eq!(page(0), (vec![1], false));
+    }
+
+    #[test]
+    fn what_is_said_of_the_disk_comes_from_the_engine() {
+        let engine = MemoryEngine::new();
+        engine.set_disk_free(Some(7_000));
+        engine.commit(&[Change { keyspace: Keyspace::Meta, key: b"key", value: Some(&[0; 100]) }]).unwrap();
+        let reader = reader(engine);
+        assert_eq!((reader.disk_free(), reader.disk_bytes()), (7_000, 103));
+    }
+
+    #[test]
+    fn a_commit_runs_from_when_it_was_begun_until_it_is_over() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let reader = reader(MemoryEngine::new());
+        assert_eq!(reader.commit_running(), Duration::ZERO);
+        reader.shared.note_commit(Some(Instant::now() - HOUR));
+        assert!(reader.commit_running() >= HOUR);
+        reader.shared.note_commit(None);
+        assert_eq!(reader.commit_running(), Duration::ZERO);
     }
 }

@@ -339,4 +339,15 @@ mod tests {
         newer[0] = VERSION + 1;
         assert_eq!(decode_message(Seq(77), &newer).map(|_| ()), Err(RecordError::Newer(VERSION + 1)));
     }
+
+    #[test]
+    fn a_row_of_numbers_is_as_long_as_is_said() {
+        let lengths = [
+            record(|bytes| put_numbers([], bytes)),
+            record(|bytes| put_numbers([7], bytes)),
+            record(|bytes| put_numbers([7, 8, 9], bytes)),
+        ]
+        .map(|record| record.len());
+        assert_eq!(lengths, [0, 1, 3].map(numbers_bytes));
+    }
 }

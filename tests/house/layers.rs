@@ -28,8 +28,9 @@ const ROOMS: [(&str, &[&str]); 11] = [
 /// Rooms that hold decisions only: no I/O, no clock, no randomness, nothing to wait for.
 const PURE: [&str; 2] = ["src/routing/", "src/protocol/"];
 
-/// The shell around the pure core: what runs the owners and carries their mail.
-const SHELL: [&str; 3] = ["src/routing/shard.rs", "src/routing/router.rs", "src/routing/reporter.rs"];
+/// The shell around the pure core: what runs the owners, carries their mail and reads for them.
+const SHELL: [&str; 4] =
+    ["src/routing/shard.rs", "src/routing/reads.rs", "src/routing/router.rs", "src/routing/reporter.rs"];
 
 /// What a pure file must not name.
 const IMPURE: [&str; 9] = [

@@ -163,6 +163,10 @@ impl Engine for HeldReads {
         self.inner.clear(keyspace)
     }
 
+    fn is_poisoned(&self) -> bool {
+        self.inner.is_poisoned()
+    }
+
     fn disk_bytes(&self) -> u64 {
         self.inner.disk_bytes()
     }

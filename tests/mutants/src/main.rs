@@ -159,13 +159,19 @@ fn plant_all(mistakes: &[Mistake], tree: &Path, target: &Path) -> Result<BTreeSe
     }
 }
 
-/// Builds all test programs; answers them by name.
+/// Builds the test programs; answers them by name.
 fn build(tree: &Path, target: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
     let mut cargo = Command::new("cargo");
     cargo
         .args(["test", "--locked", "--no-run", "--message-format=json"])
         .current_dir(tree)
         .env("CARGO_TARGET_DIR", target);
+    for program in trial::programs() {
+        match program {
+            "lib" => cargo.arg("--lib"),
+            name => cargo.args(["--test", name]),
+        };
+    }
     let output = cargo.stderr(std::process::Stdio::inherit()).output().map_err(|error| format!("cargo: {error}"))?;
     if !output.status.success() {
         return Err("the tests do not build".to_owned());

@@ -41,6 +41,7 @@ pub const ROOMS: [(&str, &[Suite]); 2] = [
         &[
             near("lib", "routing::", 2),
             near("schedules", "the_contract_holds", 2),
+            far("schedules", "planted"),
             far("daemon", "delivery::"),
             far("model", ""),
             far("daemon", ""),
@@ -59,6 +60,11 @@ pub const ROOMS: [(&str, &[Suite]); 2] = [
         ],
     ),
 ];
+
+/// The test programs that are needed.
+pub fn programs() -> BTreeSet<&'static str> {
+    ROOMS.iter().flat_map(|(_, suites)| suites.iter().map(|suite| suite.program)).collect()
+}
 
 /// What became of a mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
