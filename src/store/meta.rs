@@ -264,7 +264,8 @@ mod tests {
     fn what_changed_in_the_books_is_written_and_nothing_else() {
         let engine = MemoryEngine::new();
         let mut books = read(&*engine, "memory").unwrap().books;
-        let changes: [(&str, fn(&mut Books)); 8] = [
+        type Alter = fn(&mut Books);
+        let changes: [(&str, Alter); 8] = [
             ("unclean", |books| books.unclean_upto = Some(Seq(1))),
             ("dedupe0", |books| books.dedupe[0] = Some(2)),
             ("ceiling", |books| books.ceiling = Seq(3)),

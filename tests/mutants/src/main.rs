@@ -23,7 +23,9 @@ use trial::{Trials, Turn, Verdict};
 const WORKERS: usize = 2;
 
 fn main() -> ExitCode {
-    let args: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    // Absolute: tests run in the tree.
+    let args = std::env::args_os().skip(1).map(|path| std::path::absolute(path).unwrap_or_default());
+    let args: Vec<PathBuf> = args.collect();
     let [list, tree, target, outcomes] = args.as_slice() else {
         eprintln!("usage: mutants LIST TREE TARGET OUTCOMES");
         return ExitCode::from(2);
