@@ -102,6 +102,22 @@ fn a_drain_refuses_whatever_waits_for_the_store() {
 }
 
 #[test]
+fn a_drain_waits_for_what_stands_behind_a_question_to_the_store() {
+    let mut desk = in_doubt(|_| {});
+    let timeout_us = desk.state.core.settings.accept_timeout_us;
+    desk.send("m2", "carol", 10);
+    let (reply, _drained) = oneshot::channel();
+    desk.apply(Command::Drain { reply });
+    desk.send("m3", "bob", 10);
+    desk.commit();
+    let look_us = desk.state.next_tick_us().unwrap();
+    desk.later(look_us - desk.now.us);
+    assert_eq!((desk.answers("m3").len(), desk.heard.drained), (0, 0));
+    desk.later(timeout_us);
+    assert_eq!((desk.answers("m3").len(), desk.heard.drained), (1, 1));
+}
+
+#[test]
 fn each_send_is_told_in_its_own_time_that_nobody_knows_what_became_of_it() {
     let mut desk = Desk::new(|_| {});
     let timeout_us = desk.state.core.settings.accept_timeout_us;
