@@ -132,8 +132,7 @@ mod tests {
     //! Goal: parts of inboxes are read a few at a time, and what cannot be read is said. Method: the test plays the
     //! owner and empties its mailbox; it waits with a limit, so that it fails rather than hangs.
 
-    use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::sync::mpsc;
@@ -148,7 +147,7 @@ mod tests {
     use crate::routing::presence_view::PresenceView;
     use crate::routing::reporter::OwnersReporter;
     use crate::routing::router::{Batch, Router};
-    use crate::routing::testing::{device, user};
+    use crate::routing::testing::{Log, device, user};
     use crate::store::memory::MemoryEngine;
     use crate::store::writer::Cellar;
     use crate::store::{FoundLetter, LoadedUser};
@@ -212,19 +211,6 @@ mod tests {
             reads.start();
             assert_eq!(reads.parts.len(), left);
             next(&mut mailbox).await;
-        }
-    }
-
-    /// A log that can be read afterwards.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
         }
     }
 

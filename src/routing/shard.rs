@@ -245,9 +245,6 @@ mod tests {
     //! Goal: what the core decides is done, in a real owner over a store in memory. Method: sessions that write down
     //! what they are handed; everything waits with a limit, so that a test fails rather than hangs.
 
-    use std::io;
-    use std::sync::Mutex;
-
     use super::*;
     use crate::clock::wall_us;
     use crate::codes::Code;
@@ -261,7 +258,7 @@ mod tests {
     use crate::routing::session_handle::{
         Answer, Answers, Closing, Delivery, Ephemeral, Outcome, SessionHandle, Welcome,
     };
-    use crate::routing::testing::{attach, send, user};
+    use crate::routing::testing::{Log, attach, send, user};
     use crate::store::memory::MemoryEngine;
     use crate::store::writer::Cellar;
     use crate::store::{Boot, DeadLetter};
@@ -378,19 +375,6 @@ mod tests {
         assert_eq!(next(&mut alice_hears).await, Heard::Woken);
         assert!(world.outstanding.is_full(&user("alice")));
         running.abort();
-    }
-
-    /// A log that can be read afterwards.
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
     }
 
     fn bury(user: &UserId, seq: u64, reason: DeadReason) -> Op {
