@@ -282,3 +282,7 @@ fn keep(kept: &Path, tail: &[u8]) -> io::Result<()> {
     file.write_all(tail)?;
     file.sync_all()
 }
+
+#[cfg(test)]
+#[path = "mend_tests.rs"]
+mod tests;

@@ -106,3 +106,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     *rest = after;
     Some(*taken)
 }
+
+#[cfg(test)]
+#[path = "tables_tests.rs"]
+mod tests;
