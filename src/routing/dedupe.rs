@@ -49,6 +49,9 @@ const KEY_TEXT_BYTES_MAX: usize = 2 * USER_BYTES_MAX + MESSAGE_ID_BYTES_MAX + 3;
 /// Once there are too many, one in so many is forgotten at once.
 const SLACK: usize = 256;
 
+/// The first room for sends to remember.
+const ROOM_MIN: usize = 64;
+
 #[derive(Debug)]
 pub struct Dedupe {
     pub(super) seed: u64,
@@ -188,7 +191,17 @@ impl Dedupe {
         }
     }
 
+    /// No more than it may need: then what is written next lies where something was forgotten just now, and is at hand.
+    fn make_room(&mut self) {
+        let (length, most) = (self.order.len(), self.max + 1);
+        if length == self.order.capacity() {
+            let more = length.max(ROOM_MIN);
+            self.order.reserve_exact(if length < most { more.min(most - length) } else { more });
+        }
+    }
+
     fn remember(&mut self, admitted: Admitted) -> Place {
+        self.make_room();
         let place = self.first.wrapping_add(self.order.len() as Place);
         let (order, first, key) = (&self.order, self.first, admitted.key);
         let key_at = |place: &Place| order.get(place.wrapping_sub(first) as usize).map(|admitted| admitted.key);

@@ -147,37 +147,37 @@ impl Shard {
         match effect {
             Effect::Welcome(session, welcome) => {
                 session.welcome(*welcome);
-                self.touched.push(session);
+                self.touch(session);
             }
             Effect::Deliver(session, delivery) => {
                 session.deliver(delivery);
-                self.touched.push(session);
+                self.touch(session);
             }
             Effect::DeliverEphemeral(session, ephemeral) => {
                 if !session.deliver_ephemeral(&ephemeral) {
                     self.state.core().metrics.ephemeral_dropped.inc();
                 }
-                self.touched.push(session);
+                self.touch(session);
             }
             Effect::CaughtUp(session, seq) => {
                 session.caught_up(seq);
-                self.touched.push(session);
+                self.touch(session);
             }
             Effect::Presence(session, info) => {
                 session.presence(std::slice::from_ref(&info));
-                self.touched.push(session);
+                self.touch(session);
             }
             Effect::Error(session, code, reason, about) => {
                 session.error(code, reason, about);
-                self.touched.push(session);
+                self.touch(session);
             }
             Effect::Close(session, closing) => {
                 session.close(closing);
-                self.touched.push(session);
+                self.touch(session);
             }
             Effect::Answer(sender, answer) => {
                 sender.answer(answer);
-                self.touched.push(sender);
+                self.touch(sender);
             }
             Effect::Load(user) => self.reads.ask(Read::Load(user)),
             Effect::ReadPage(page) => self.reads.ask(Read::Page(page)),
@@ -198,6 +198,13 @@ impl Shard {
             Effect::ReplyCount(reply, outcome) => drop(reply.send(outcome)),
             Effect::ReplyRequeued(reply, outcome) => drop(reply.send(outcome)),
             Effect::Drained(reply) => drop(reply.send(())),
+        }
+    }
+
+    /// What one is handed mostly comes in a row.
+    fn touch(&mut self, session: Sender) {
+        if self.touched.last().is_none_or(|last| address(last) != address(&session)) {
+            self.touched.push(session);
         }
     }
 
