@@ -12,6 +12,7 @@ use doorstep::presence::{PresenceInfo, PresenceState};
 use doorstep::routing::command::{Attach, Command, Report, Send};
 use doorstep::routing::core::{Core, Settings};
 use doorstep::routing::effect::Effect;
+use doorstep::routing::send_key::SendKeys;
 use doorstep::routing::session_handle::{Answer, Answers, Closing, Delivery, Ephemeral, SessionHandle, Welcome};
 use doorstep::routing::state::State;
 use doorstep::store::{Boot, CommitReport, LoadedUser, What, Written};
@@ -23,6 +24,7 @@ const START_US: u64 = 1_795_760_000_000_000;
 const USERS: u64 = 100;
 /// Messages that are known to dedupe at most, small enough to be full soon: what has to go is counted as well.
 const DEDUPE_MAX: usize = 1_000;
+const KEYS: SendKeys = SendKeys::new(7);
 
 /// A message to an online user, and the ack of it.
 pub fn route(count: u64) {
@@ -75,7 +77,7 @@ impl Desk {
         };
         let now = Now { us: START_US, wall_ms: START_US / 1000 };
         Self {
-            state: State::new(Core::new(settings(), &boot, now, 7, Metrics::new())),
+            state: State::new(Core::new(settings(), &boot, now, Metrics::new())),
             now,
             names: (0..USERS).map(|n| UserId::new(&format!("user-{n}")).unwrap()).collect(),
             session: Arc::new(Quiet(SessionId(0))),
@@ -117,7 +119,7 @@ impl Desk {
             expires_ms: self.now.wall_ms + (1 << 32),
             retry: false,
         });
-        let send = Send { to: self.user(n), message, sender: self.session.clone(), taken_us: self.now.us };
+        let send = Send::new(KEYS, self.user(n), message, self.session.clone(), self.now.us);
         self.apply(Command::Send(send));
     }
 

@@ -101,7 +101,8 @@ impl Clerk {
             expires_ms: now.wall_ms.saturating_add(ttl_ms),
             retry: letter.retry,
         });
-        let send = Command::Send(Send { to: letter.to, message, sender: Arc::new(slot), taken_us: now.us });
+        let keys = self.desk.router.keys();
+        let send = Command::Send(Send::new(keys, letter.to, message, Arc::new(slot), now.us));
         let asked = async {
             self.desk.router.ask(&to, send).await?;
             outcome.await.map_err(|_| Problem::no_answer())

@@ -242,7 +242,7 @@ fn spawn_owners(config: &Config, boot: &Boot, world: &World, mail: Vec<Mail>, me
     let settings = Settings::new(config);
     let now = world.clock.now();
     let shard = |(index, mail)| {
-        let mut core = Core::new(settings.clone(), boot, now, fastrand::u64(..), metrics.clone());
+        let mut core = Core::new(settings.clone(), boot, now, metrics.clone());
         // The first word about it may come later than the first send.
         core.storage = world.writer.state();
         Shard::new(index, State::new(core), world.clone(), mail).run()

@@ -226,7 +226,8 @@ impl Inbound {
             expires_ms: self.now.wall_ms.saturating_add(ttl_ms),
             retry: frame.retry,
         });
-        let send = Send { to, message, sender: self.outbox.clone(), taken_us: self.now.us };
+        let keys = self.shared.desk.router.keys();
+        let send = Send::new(keys, to, message, self.outbox.clone(), self.now.us);
         self.command(shard, Command::Send(send));
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::send_key::{SendKey, SendKeys};
 use super::session_handle::{Sender, Session};
 use crate::codes::{CloseCode, Code};
 use crate::ids::{DeviceId, Seq, SessionId, UserId};
@@ -128,6 +129,17 @@ pub struct Send {
     pub sender: Sender,
     /// When the gateway took it, hybrid microseconds; `queue.accept_timeout` runs from here.
     pub taken_us: u64,
+    pub(super) key: SendKey,
+    /// Of the body: a repeat has the same.
+    pub(super) digest: u64,
+}
+
+impl Send {
+    pub fn new(keys: SendKeys, to: UserId, message: Arc<Message>, sender: Sender, taken_us: u64) -> Self {
+        let key = keys.key(&to, &message.from, &message.id);
+        let digest = xxhash_rust::xxh3::xxh3_64(&message.body);
+        Self { to, message, sender, taken_us, key, digest }
+    }
 }
 
 pub struct Requeue {

@@ -161,8 +161,8 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn new(settings: Settings, boot: &Boot, now: Now, seed: u64, metrics: Arc<Metrics>) -> Self {
-        let dedupe = Dedupe::new(settings.dedupe_max, settings.dedupe_window_us, seed);
+    pub fn new(settings: Settings, boot: &Boot, now: Now, metrics: Arc<Metrics>) -> Self {
+        let dedupe = Dedupe::new(settings.dedupe_max, settings.dedupe_window_us);
         Self {
             timers: Timers::default(),
             seqs: Seqs::new(boot),

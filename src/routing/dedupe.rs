@@ -9,20 +9,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::faded::Faded;
-use crate::ids::{MessageId, Seq, UserId};
-use crate::limits::{MESSAGE_ID_BYTES_MAX, USER_BYTES_MAX};
-
-/// A send's identity, folded to 128 bits with a seed of the process, so that nobody can aim at a
-/// collision with a name and an id of his own choosing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SendKey(pub(super) u128);
-
-impl SendKey {
-    /// All of it is a hash; half of it is as good.
-    fn hash(self) -> u64 {
-        self.0 as u64
-    }
-}
+use super::send_key::SendKey;
+use crate::ids::Seq;
 
 /// What is known of a send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +31,6 @@ pub enum KnownState {
     Stored,
 }
 
-/// Both users, the message's id, and what parts them.
-const KEY_TEXT_BYTES_MAX: usize = 2 * USER_BYTES_MAX + MESSAGE_ID_BYTES_MAX + 3;
-
 /// Once there are too many, one in so many is forgotten at once.
 const SLACK: usize = 256;
 
@@ -54,7 +39,6 @@ const ROOM_MIN: usize = 64;
 
 #[derive(Debug)]
 pub struct Dedupe {
-    pub(super) seed: u64,
     pub(super) max: usize,
     pub(super) window_us: u64,
     /// In order of admission, so that what is written and what is forgotten lies side by side.
@@ -87,22 +71,9 @@ impl Admitted {
 }
 
 impl Dedupe {
-    pub fn new(max: usize, window_us: u64, seed: u64) -> Self {
+    pub fn new(max: usize, window_us: u64) -> Self {
         let faded = Faded::new(max, window_us);
-        Self { seed, max, window_us, order: VecDeque::new(), places: HashTable::new(), first: 0, faded }
-    }
-
-    pub fn key(&self, recipient: &UserId, from: &UserId, id: &MessageId) -> SendKey {
-        let mut text = [0; KEY_TEXT_BYTES_MAX];
-        let mut length = 0;
-        for part in [recipient.as_str(), from.as_str(), id.as_str()] {
-            if let Some(place) = text.get_mut(length..length + part.len()) {
-                place.copy_from_slice(part.as_bytes());
-            }
-            // No name has a zero in it.
-            length += part.len() + 1;
-        }
-        SendKey(xxhash_rust::xxh3::xxh3_128_with_seed(text.get(..length).unwrap_or_default(), self.seed))
+        Self { max, window_us, order: VecDeque::new(), places: HashTable::new(), first: 0, faded }
     }
 
     /// Touches what it will take to look for a send, and does not wait for it: memory answers many such requests in
@@ -238,13 +209,16 @@ impl Dedupe {
 
 #[cfg(test)]
 mod tests {
+    use super::super::send_key::SendKeys;
     use super::*;
+    use crate::ids::{MessageId, UserId};
 
     const MAX: usize = 1024;
+    const KEYS: SendKeys = SendKeys::new(1);
 
     /// Admits and settles one more send, and forgets what has to be forgotten. Returns how many that were.
     fn pass(dedupe: &mut Dedupe, number: u64, bob: &UserId) -> usize {
-        let key = dedupe.key(bob, bob, &MessageId::new(&number.to_string()).unwrap());
+        let key = KEYS.key(bob, bob, &MessageId::new(&number.to_string()).unwrap());
         assert_eq!(dedupe.look(key), None);
         let place = dedupe.admit(key, Seq(number), 7, number);
         dedupe.settle(place, key, Seq(number), KnownState::HandedOver);
@@ -256,7 +230,7 @@ mod tests {
 
     #[test]
     fn surplus_is_forgotten_a_little_at_a_time_and_never_more_than_that() {
-        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(MAX, 1_000_000, 1));
+        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(MAX, 1_000_000));
         let slack = MAX / SLACK;
         for number in 0..10 * MAX as u64 {
             let forgotten = pass(&mut dedupe, number, &bob);
@@ -267,8 +241,8 @@ mod tests {
 
     #[test]
     fn what_may_still_get_to_disk_is_known_for_as_long_as_that_is_open() {
-        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(4, 1_000_000, 1));
-        let key = dedupe.key(&bob, &bob, &MessageId::new("called-back").unwrap());
+        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(4, 1_000_000));
+        let key = KEYS.key(&bob, &bob, &MessageId::new("called-back").unwrap());
         let place = dedupe.admit(key, Seq(1), 7, 0);
         dedupe.settle(place, key, Seq(1), KnownState::Withdrawn);
         for number in 2..40 {
@@ -285,9 +259,9 @@ mod tests {
     /// Regression: with more pending than there may be known, every command went round all of them.
     #[test]
     fn those_that_have_to_stay_go_round_one_at_a_time() {
-        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(MAX, 1_000_000, 1));
+        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(MAX, 1_000_000));
         let keys: Vec<_> =
-            (0..2 * MAX).map(|n| dedupe.key(&bob, &bob, &MessageId::new(&n.to_string()).unwrap())).collect();
+            (0..2 * MAX).map(|n| KEYS.key(&bob, &bob, &MessageId::new(&n.to_string()).unwrap())).collect();
         for (n, key) in keys.iter().enumerate() {
             dedupe.admit(*key, Seq(n as u64), 7, 0);
             let first = dedupe.first;
@@ -299,8 +273,8 @@ mod tests {
 
     #[test]
     fn what_is_pending_is_found_after_it_has_moved() {
-        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(4, 1_000_000, 1));
-        let key = dedupe.key(&bob, &bob, &MessageId::new("slow").unwrap());
+        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(4, 1_000_000));
+        let key = KEYS.key(&bob, &bob, &MessageId::new("slow").unwrap());
         let place = dedupe.admit(key, Seq(1), 7, 0);
         for number in 2..40 {
             pass(&mut dedupe, number, &bob);
@@ -317,30 +291,9 @@ mod tests {
     }
 
     #[test]
-    fn names_that_read_the_same_one_after_the_other_are_told_apart() {
-        let dedupe = Dedupe::new(MAX, 1_000_000, 1);
-        let key = |to, from, id| {
-            dedupe.key(&UserId::new(to).unwrap(), &UserId::new(from).unwrap(), &MessageId::new(id).unwrap())
-        };
-        let keys = [key("ab", "c", "de"), key("a", "bc", "de"), key("ab", "cd", "e")];
-        assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2]);
-    }
-
-    #[test]
-    fn the_longest_names_are_told_apart_at_their_last_letter() {
-        let dedupe = Dedupe::new(MAX, 1_000_000, 1);
-        let user = |last| UserId::new(&format!("{}{last}", "u".repeat(USER_BYTES_MAX - 1))).unwrap();
-        let id = |last| MessageId::new(&format!("{}{last}", "i".repeat(MESSAGE_ID_BYTES_MAX - 1))).unwrap();
-        let key = dedupe.key(&user('a'), &user('a'), &id('a'));
-        assert_ne!(key, dedupe.key(&user('b'), &user('a'), &id('a')));
-        assert_ne!(key, dedupe.key(&user('a'), &user('b'), &id('a')));
-        assert_ne!(key, dedupe.key(&user('a'), &user('a'), &id('b')));
-    }
-
-    #[test]
     fn a_send_is_known_until_its_window_is_over_and_no_longer() {
-        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(MAX, 100, 1));
-        let key = dedupe.key(&bob, &bob, &MessageId::new("m1").unwrap());
+        let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(MAX, 100));
+        let key = KEYS.key(&bob, &bob, &MessageId::new("m1").unwrap());
         let place = dedupe.admit(key, Seq(1), 7, 50);
         dedupe.settle(place, key, Seq(1), KnownState::HandedOver);
         for (now_us, is_known) in [(149, true), (150, false)] {
@@ -353,8 +306,8 @@ mod tests {
     fn only_what_is_on_disk_and_had_to_go_before_its_time_is_looked_for_there() {
         use KnownState::{HandedOver, Stored};
         for (state, now_us, is_looked_for) in [(Stored, 99, true), (HandedOver, 99, false), (Stored, 100, false)] {
-            let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(1, 100, 1));
-            let [first, second] = ["first", "second"].map(|id| dedupe.key(&bob, &bob, &MessageId::new(id).unwrap()));
+            let (bob, mut dedupe) = (UserId::new("bob").unwrap(), Dedupe::new(1, 100));
+            let [first, second] = ["first", "second"].map(|id| KEYS.key(&bob, &bob, &MessageId::new(id).unwrap()));
             let place = dedupe.admit(first, Seq(1), 7, 0);
             dedupe.settle(place, first, Seq(1), state);
             dedupe.admit(second, Seq(2), 7, 0);

@@ -45,7 +45,7 @@ impl State {
     /// `far_us`. Times count from the last command: those that are over are alike, and so are those at `far_us`
     /// and after.
     pub fn pour(&self, far_us: u64, h: &mut impl Hasher) -> Poured {
-        let Self { core, users, loading, ahead: _, drains, drain_look_us } = self;
+        let Self { core, users, loading, drains, drain_look_us } = self;
         let times = Times { now_us: core.now.us, far_us };
         (loading, drains.len(), times.until(*drain_look_us)).hash(h);
         pour_core(core, times, h);
@@ -127,7 +127,7 @@ fn pour_core(core: &Core, times: Times, h: &mut impl Hasher) {
 
 /// In the order of admission.
 fn pour_dedupe(dedupe: &Dedupe, times: Times, h: &mut impl Hasher) {
-    let Dedupe { seed: _, max: _, window_us, order, places: _, first: _, faded } = dedupe;
+    let Dedupe { max: _, window_us, order, places: _, first: _, faded } = dedupe;
     (dedupe.len(), order.len()).hash(h);
     for Admitted { key, known: Known { seq, digest, state }, until_us } in order {
         (times.until(*until_us), seq, digest, discriminant(state), key).hash(h);
@@ -180,8 +180,9 @@ fn pour_attach(attach: &Attach, h: &mut impl Hasher) {
     (user, device, session.id(), discriminant(state), window, window_bytes).hash(h);
 }
 
+/// What it is known by follows from the rest.
 fn pour_send(send: &Send, h: &mut impl Hasher) {
-    let Send { to, message, sender: _, taken_us } = send;
+    let Send { to, message, sender: _, taken_us, key: _, digest: _ } = send;
     (to, taken_us).hash(h);
     pour_message(message, h);
 }

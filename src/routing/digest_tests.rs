@@ -11,7 +11,8 @@ use crate::clock::Now;
 use crate::codes::CloseCode;
 use crate::ids::{Seq, SessionId};
 use crate::presence::PresenceState;
-use crate::routing::dedupe::{KnownState, SendKey};
+use crate::routing::dedupe::KnownState;
+use crate::routing::send_key::SendKey;
 use crate::routing::sweep::Work;
 use crate::routing::testing::{BEGINNING, Desk, attach, client, device, send, send_with, settings, state, user};
 use crate::store::{DeadLetter, DeadReason, UserRecord};
@@ -437,7 +438,7 @@ fn a_state_of_which_not_all_can_be_poured_is_an_error_and_never_poured_in_part()
 #[test]
 fn what_is_known_of_sends_is_told_apart() {
     let known = || {
-        let mut dedupe = Dedupe::new(16, 100, 1);
+        let mut dedupe = Dedupe::new(16, 100);
         dedupe.admit(SendKey(1), Seq(1), 1, 1_000);
         dedupe
     };
@@ -464,7 +465,7 @@ fn remembered(dedupe: &Dedupe, now_us: u64) -> u64 {
 #[test]
 fn sends_that_only_the_disk_knows_are_told_apart_until_their_window_is_over() {
     let faded = |notes: &[(u128, u64)]| {
-        let mut dedupe = Dedupe::new(16, 100, 1);
+        let mut dedupe = Dedupe::new(16, 100);
         notes.iter().for_each(|(key, now_us)| dedupe.faded.note(SendKey(*key), *now_us));
         dedupe
     };

@@ -4,7 +4,7 @@
 //! Two filters take turns, each filled for one dedupe window and kept for another, so that whatever was put in is
 //! found for at least a window. When they are too full, more and more sends are looked up; none is missed.
 
-use super::dedupe::SendKey;
+use super::send_key::SendKey;
 
 /// Bits that each key sets.
 const PROBES: u64 = 4;

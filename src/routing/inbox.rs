@@ -11,10 +11,11 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::core::{Core, REMOVALS_MAX, TAKEN_OUT_MAX};
-use super::dedupe::{KnownState, Place, SendKey};
+use super::dedupe::{KnownState, Place};
 use super::device::{Device, Reading};
 use super::effect::{Effect, ReadPage};
 use super::requeueing::Reply;
+use super::send_key::SendKey;
 use super::session_handle::{Answer, Delivery, Outcome, Sender};
 use crate::ids::{DeviceId, Seq, SessionId, UserId};
 use crate::message::{Message, Tally};

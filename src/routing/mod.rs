@@ -29,6 +29,7 @@ mod replaying;
 pub mod reporter;
 mod requeueing;
 pub mod router;
+pub mod send_key;
 mod sending;
 pub mod session_handle;
 pub mod shard;

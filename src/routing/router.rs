@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::command::{Command, Query};
+use super::send_key::SendKeys;
 use crate::ids::UserId;
 
 /// A batch of commands for one owner; a single one costs no allocation.
@@ -25,11 +26,12 @@ pub(super) struct Mailbox {
 #[derive(Debug, Clone)]
 pub struct Router {
     mailboxes: Arc<[Mailbox]>,
+    keys: SendKeys,
 }
 
 impl Router {
     pub(super) fn new(mailboxes: Vec<Mailbox>) -> Self {
-        Self { mailboxes: mailboxes.into() }
+        Self { mailboxes: mailboxes.into(), keys: SendKeys::new(fastrand::u64(..)) }
     }
 
     /// A router whose mailboxes the test empties itself; each takes `room` batches.
@@ -47,6 +49,11 @@ impl Router {
 
     pub fn shards(&self) -> usize {
         self.mailboxes.len()
+    }
+
+    /// What the sends of this process are known by.
+    pub fn keys(&self) -> SendKeys {
+        self.keys
     }
 
     /// The owner of `user`: a stable hash, so that everyone agrees.

@@ -7,7 +7,7 @@ use smallvec::smallvec;
 
 use super::command::{Requeue, Send};
 use super::core::{Core, RETRY_AFTER_MS};
-use super::dedupe::{Known, KnownState, SendKey};
+use super::dedupe::{Known, KnownState};
 use super::effect::Effect;
 use super::events::EventKind;
 use super::inbox::{Entry, Origin, WAITERS_MAX, answer_all, released};
@@ -65,27 +65,25 @@ impl User {
         if core.draining {
             return refuse(&send, Code::ShuttingDown, "the router is shutting down", None, core);
         }
-        let Message { id, from, body, .. } = &*send.message;
-        let key = core.dedupe.key(&send.to, from, id);
-        let digest = xxhash_rust::xxh3::xxh3_64(body);
-        let known = core.dedupe.look(key);
+        let known = core.dedupe.look(send.key);
         match (known, durable) {
-            (Some(known), _) => self.repeat(&send, known, digest, core),
+            (Some(known), _) => self.repeat(&send, known, core),
             (None, Some(Some(record))) => {
                 let known = Known { seq: record.seq, digest: record.digest, state: KnownState::Stored };
-                self.repeat(&send, known, digest, core);
+                self.repeat(&send, known, core);
             }
-            (None, None) if !self.dedupe_is_complete(key, core) => {
+            (None, None) if !self.dedupe_is_complete(send.key, core) => {
                 if !core.takes_waiting(&send) {
                     return refuse_busy(&send, core);
                 }
+                let Message { id, from, .. } = &*send.message;
                 let key = DedupeKey { recipient: send.to.clone(), from: from.clone(), id: id.clone() };
                 core.answer_by(&self.name, &mut self.answers_us, send.answer_until_us(core));
                 self.looked_up.push_front(send);
                 self.looking_up = true;
                 core.act(Effect::LookUp(key));
             }
-            (None, _) => self.route(send, key, digest, core),
+            (None, _) => self.route(send, core),
         }
     }
 
@@ -115,8 +113,8 @@ impl User {
         }
     }
 
-    fn repeat(&mut self, send: &Send, known: Known, digest: u64, core: &mut Core) {
-        if known.digest != digest {
+    fn repeat(&mut self, send: &Send, known: Known, core: &mut Core) {
+        if known.digest != send.digest {
             return refuse(send, Code::IdReused, "this id was used for another body", None, core);
         }
         core.metrics.deduped.inc();
@@ -149,15 +147,15 @@ impl User {
         }
     }
 
-    fn route(&mut self, send: Send, key: SendKey, digest: u64, core: &mut Core) {
+    fn route(&mut self, send: Send, core: &mut Core) {
         let seq = match self.admit_next(send.answer_until_us(core), send.message.expires_ms, send.weight(), core) {
             Ok(seq) => seq,
             Err((code, reason, retry)) => return refuse(&send, code, reason, retry, core),
         };
         core.metrics.sends.inc();
-        let known_at = core.dedupe.admit(key, seq, digest, core.now.us);
         let answer_until_us = send.answer_until_us(core);
-        let Send { mut message, sender, .. } = send;
+        let Send { mut message, sender, key, digest, .. } = send;
+        let known_at = core.dedupe.admit(key, seq, digest, core.now.us);
         // Nobody else has it yet, so nothing is copied.
         Arc::make_mut(&mut message).seq = seq;
         let entry = Entry {

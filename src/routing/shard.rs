@@ -345,7 +345,7 @@ mod tests {
         let clock = Clock::start(boot.floor.0 + 1);
         let writer = cellar.start(1, clock, Arc::new(OwnersReporter::new(router.clone()))).unwrap();
         let boot = Boot { ceiling: reader.ceiling(), ..boot };
-        let core = Core::new(Settings::new(&config), &boot, clock.now(), 1, metrics);
+        let core = Core::new(Settings::new(&config), &boot, clock.now(), metrics);
         let (view, outstanding) = (PresenceView::default(), Outstanding::new(1));
         let world = World { clock, reader, writer, view, events: Events::default(), outstanding, router };
         (Shard::new(0, State::new(core), world.clone(), mail.remove(0)), world)

@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 
 use super::command::{Command, NotDone, Report, Send};
 use super::core::{Core, LOADS_MAX};
-use super::dedupe::SendKey;
 use super::effect::Effect;
 use super::line::{Line, turn_away};
 use super::router::Batch;
@@ -31,8 +30,6 @@ pub struct State {
     pub(super) users: UserMap<Slot>,
     /// Users whose records are on their way.
     pub(super) loading: usize,
-    /// Sends that are looked ahead at.
-    pub(super) ahead: Vec<SendKey>,
     pub(super) drains: Vec<oneshot::Sender<()>>,
     /// When it is next worth a look whether a drain is over, hybrid microseconds.
     pub(super) drain_look_us: u64,
@@ -43,7 +40,7 @@ const DRAIN_LOOK_US: u64 = 5_000;
 
 impl State {
     pub fn new(core: Core) -> Self {
-        Self { core, users: UserMap::default(), loading: 0, ahead: Vec::new(), drains: Vec::new(), drain_look_us: 0 }
+        Self { core, users: UserMap::default(), loading: 0, drains: Vec::new(), drain_look_us: 0 }
     }
 
     /// Applies one command; what is to be done is added to `effects`.
@@ -68,14 +65,11 @@ impl State {
     /// Looks ahead at what is to be applied next, so that memory is asked for all of it at once. Changes nothing that
     /// decides anything.
     pub fn look_ahead(&mut self, batches: &[Batch]) {
-        let dedupe = &self.core.dedupe;
-        self.ahead.clear();
         for command in batches.iter().flatten() {
-            if let Command::Send(Send { to, message, .. }) = command {
-                self.ahead.push(dedupe.key(to, &message.from, &message.id));
+            if let Command::Send(send) = command {
+                self.core.dedupe.touch(send.key);
             }
         }
-        self.ahead.iter().for_each(|key| dedupe.touch(*key));
         // What one session says at a time is mostly about one user.
         for user in batches.iter().filter_map(|batch| about(batch.first()?)) {
             if let Some(Slot::Here(user)) = self.users.get(user) {

@@ -14,6 +14,7 @@ use super::command::{Attach, Command, NotRequeued, Report, Requeue, Send};
 use super::core::{Core, Settings};
 use super::effect::{Effect, ReadPage};
 use super::events::EventKind;
+use super::send_key::SendKeys;
 use super::session_handle::{Answer, Answers, Closing, Delivery, Ephemeral, Outcome, SessionHandle, Welcome};
 use super::state::State;
 use crate::clock::Now;
@@ -27,6 +28,9 @@ use crate::store::{
     Boot, CommitReport, DeadLetter, DeadReason, FoundLetter, LoadedUser, Op, Page, StoreError, Stored, What, Write,
     Written,
 };
+
+/// What sends are known by in all tests.
+pub const KEYS: SendKeys = SendKeys::new(1);
 
 /// When every test begins: the same for both clocks.
 pub const BEGINNING: Now = Now { us: 1_000_000_000_000, wall_ms: 1_000_000_000 };
@@ -135,7 +139,7 @@ pub fn state(settings: Settings, now: Now) -> State {
         expiry_paused: false,
         records_read: 0,
     };
-    State::new(Core::new(settings, &boot, now, 1, Metrics::new()))
+    State::new(Core::new(settings, &boot, now, Metrics::new()))
 }
 
 /// A session's wish to be let in, with a window that nothing fills.
@@ -163,13 +167,13 @@ pub fn send(id: &str, to: &str, bytes: usize, now: Now) -> Send {
         expires_ms: now.wall_ms + 3_600_000,
         retry: false,
     };
-    Send { to: user(to), message: Arc::new(message), sender: client(0), taken_us: now.us }
+    Send::new(KEYS, user(to), Arc::new(message), client(0), now.us)
 }
 
 /// The same with something else about its message.
 pub fn send_with(mut send: Send, change: impl FnOnce(&mut Message)) -> Send {
     change(Arc::make_mut(&mut send.message));
-    send
+    Send::new(KEYS, send.to, send.message, send.sender, send.taken_us)
 }
 
 impl Desk {

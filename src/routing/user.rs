@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 
 use super::command::{Command, Report, Requeue, Send};
 use super::core::Core;
-use super::dedupe::SendKey;
 use super::device::Device;
 use super::effect::Effect;
 use super::events::EventKind;
 use super::inbox::{Entry, Inbox};
 use super::presence::{Presence, version_floor};
+use super::send_key::SendKey;
 use super::sweep::{Sweep, Work};
 use crate::codes::Code;
 use crate::ids::{DeviceId, Seq, UserId};

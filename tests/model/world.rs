@@ -14,6 +14,7 @@ use doorstep::routing::command::{Attach, Command, Report, Send};
 use doorstep::routing::core::{Core, Settings};
 use doorstep::routing::effect::Effect;
 use doorstep::routing::invariants;
+use doorstep::routing::send_key::SendKeys;
 use doorstep::routing::session_handle::Outcome;
 use doorstep::routing::state::State;
 use doorstep::store::{Boot, CommitReport, DeviceRecord, StoreState, What, Written};
@@ -32,6 +33,7 @@ const START_US: u64 = 1_000_000_000_000;
 const FLOOR: u64 = 2 * START_US;
 /// Nothing expires.
 const FOR_EVER_MS: u64 = 1_000_000_000_000;
+const KEYS: SendKeys = SendKeys::new(1);
 
 /// One thing that may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -321,7 +323,7 @@ impl<'a> World<'a> {
             retry,
         });
         let (to, asker) = (self.cast.user.clone(), self.cast.asker.clone());
-        self.apply(Command::Send(Send { to, message, sender: asker, taken_us: self.now.us }))
+        self.apply(Command::Send(Send::new(KEYS, to, message, asker, self.now.us)))
     }
 
     pub fn hello(&mut self, dev: usize) -> Kept {
@@ -486,7 +488,7 @@ fn fresh(cast: &Cast, settings: &Settings, floor: u64, disk: &Disk, now: Now) ->
         expiry_paused: false,
         records_read: 0,
     };
-    State::new(Core::new(settings.clone(), &boot, now, 1, cast.metrics.clone()))
+    State::new(Core::new(settings.clone(), &boot, now, cast.metrics.clone()))
 }
 
 fn committed(command: &Command) -> Option<&CommitReport> {

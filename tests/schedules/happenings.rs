@@ -53,7 +53,7 @@ impl World<'_> {
             retry,
         });
         let to_user = self.cast.users[usize::from(to)].clone();
-        let send = Send { to: to_user, message, sender: asker(no), taken_us };
+        let send = Send::new(self.keys, to_user, message, asker(no), taken_us);
         self.apply(if again { Event::Retry } else { Event::Send }, to, Command::Send(send));
         no
     }

@@ -26,11 +26,8 @@ impl World<'_> {
     /// A process begins, with so many owners.
     pub fn begin(&mut self, shards: usize, floor: u64, expiry_paused: bool) {
         let boot = boot(floor, &self.disk, expiry_paused);
-        let core = |shard: usize| {
-            let seed = self.seed.wrapping_add(shard as u64);
-            Core::new(self.settings.clone(), &boot, self.now, seed, self.cast.metrics.clone())
-        };
-        self.states = (0..shards).map(|shard| State::new(core(shard))).collect();
+        let core = || Core::new(self.settings.clone(), &boot, self.now, self.cast.metrics.clone());
+        self.states = (0..shards).map(|_| State::new(core())).collect();
     }
 
     /// A new process opens what is on disk.

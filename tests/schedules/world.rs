@@ -10,6 +10,7 @@ use doorstep::ids::Seq;
 use doorstep::routing::command::Command;
 use doorstep::routing::core::Settings;
 use doorstep::routing::effect::Effect;
+use doorstep::routing::send_key::SendKeys;
 use doorstep::routing::session_handle::Outcome;
 use doorstep::routing::state::State;
 use doorstep::routing::{User, invariants};
@@ -65,7 +66,7 @@ pub struct World<'a> {
     pub requeues: Vec<Asked>,
     pub meetings: &'a mut Meetings,
     pub trace: bool,
-    pub seed: u64,
+    pub keys: SendKeys,
     /// The user whom the present command is about.
     about: Option<u8>,
 }
@@ -114,7 +115,7 @@ impl<'a> World<'a> {
             requeues: Vec::new(),
             meetings,
             trace,
-            seed,
+            keys: SendKeys::new(seed),
             about: None,
         };
         world.begin(1, START_US, false);
