@@ -1,13 +1,14 @@
 //! Names of things: users, devices, sessions, messages, and places in an inbox.
 //!
 //! Every id is validated where it enters (the constructors are the only way in), so the
-//! rest of the house never asks again. Strings are shared (`Arc<str>`): cloning an id
-//! copies a pointer, not the text.
+//! rest of the house never asks again. Names are shared (`Arc<str>`): cloning one copies a pointer, not the text.
+//! The id of a message lies in the message itself.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits;
@@ -24,10 +25,10 @@ pub enum IdError {
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr, $allowed:expr) => {
+    ($(#[$doc:meta])* $name:ident($text:ty) from $make:expr, $what:literal, $max:expr, $allowed:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Arc<str>);
+        pub struct $name($text);
 
         impl $name {
             /// Checks `text` against the rules above.
@@ -38,7 +39,7 @@ macro_rules! text_id {
                 }
                 match text.chars().find(|c| !allowed(*c)) {
                     Some(found) => Err(IdError::Character { what: $what, found }),
-                    None => Ok(Self(Arc::from(text))),
+                    None => Ok(Self($make(text))),
                 }
             }
 
@@ -89,17 +90,22 @@ macro_rules! text_id {
 
 text_id!(
     /// An identity: 1 to 128 bytes of UTF-8 without control characters or `/`.
-    UserId, "a user name", limits::USER_BYTES_MAX, |c| c != '/' && !c.is_control()
+    UserId(Arc<str>) from Arc::from, "a user name", limits::USER_BYTES_MAX, |c| c != '/' && !c.is_control()
 );
 text_id!(
     /// One installation of a client of a user: 1 to 64 bytes, same characters as a user name.
-    DeviceId, "a device name", limits::DEVICE_BYTES_MAX, |c| c != '/' && !c.is_control()
+    DeviceId(Arc<str>) from Arc::from, "a device name", limits::DEVICE_BYTES_MAX, |c| c != '/' && !c.is_control()
 );
 text_id!(
     /// The sender's name for a message: 1 to 64 of `A-Z a-z 0-9 . _ : -`.
-    MessageId, "a message id", limits::MESSAGE_ID_BYTES_MAX,
+    MessageId(ArrayString<{ limits::MESSAGE_ID_BYTES_MAX }>) from short, "a message id", limits::MESSAGE_ID_BYTES_MAX,
     |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-')
 );
+
+/// Its length has been looked at.
+fn short<const BYTES: usize>(text: &str) -> ArrayString<BYTES> {
+    ArrayString::from(text).unwrap_or_default()
+}
 
 /// One live connection of one device. Minted at attach (a ULID), never reused, so it serves
 /// as the generation token as well: what carries another session's id does nothing.

@@ -294,10 +294,11 @@ impl Answers for Outbox {
     fn answer(&self, answer: Answer) {
         // An answer too many must not turn into four thousand million sends in flight.
         let answered = self.sends_in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-        debug_assert!(answered.is_ok(), "an answer without a send: {}", answer.id);
-        let Answer { id, to, outcome } = answer;
+        debug_assert!(answered.is_ok(), "an answer without a send: {}", answer.message.id);
+        let Answer { message, to, outcome } = answer;
+        let id = &message.id;
         self.push(|buf| match outcome {
-            Outcome::Accepted { seq, stored } => encode::accepted(buf, &id, &to, seq, stored),
+            Outcome::Accepted { seq, stored } => encode::accepted(buf, id, &to, seq, stored),
             Outcome::Rejected { code, reason, retry_after_ms } => {
                 encode::rejected(buf, Some(id.as_str()), Some(to.as_str()), code, reason, retry_after_ms);
             }

@@ -34,11 +34,14 @@ fn texts(wire: Vec<u8>) -> Vec<serde_json::Value> {
         .collect()
 }
 
-fn delivery(body_bytes: usize) -> Delivery {
+fn message(id: &str, body_bytes: usize) -> Arc<Message> {
     let body = Bytes::from(format!("\"{}\"", "x".repeat(body_bytes - 2)));
-    let (id, from) = ("m1".parse().unwrap(), "alice".parse().unwrap());
-    let message = Message { seq: Seq(1), id, from, body, ts_ms: 1, expires_ms: 2, retry: false };
-    Delivery { message: Arc::new(message), redelivered: false }
+    let (id, from) = (id.parse().unwrap(), "alice".parse().unwrap());
+    Arc::new(Message { seq: Seq(1), id, from, body, ts_ms: 1, expires_ms: 2, retry: false })
+}
+
+fn delivery(body_bytes: usize) -> Delivery {
+    Delivery { message: message("m1", body_bytes), redelivered: false }
 }
 
 fn presence(user: &str, version: u64) -> PresenceInfo {
@@ -58,8 +61,8 @@ fn a_whole_window_of_the_largest_messages_fits_with_all_its_answers() {
     for _ in 0..config.limits.sends_in_flight {
         assert!(outbox.reserve_answer(config.limits.sends_in_flight));
         let outcome = Outcome::Accepted { seq: Seq(1), stored: true };
-        let (id, to) = ("x".repeat(64).parse().unwrap(), "\"".repeat(128).parse().unwrap());
-        outbox.answer(Answer { id, to, outcome });
+        let (message, to) = (message(&"x".repeat(64), 2), "\"".repeat(128).parse().unwrap());
+        outbox.answer(Answer { message, to, outcome });
     }
     assert!(!outbox.is_ending());
     let frames = texts(take(&outbox));
@@ -129,7 +132,7 @@ fn answers_give_their_room_back_even_when_nobody_listens_any_more() {
     assert!(!outbox.reserve_answer(1));
     outbox.leave();
     let outcome = Outcome::Accepted { seq: Seq(1), stored: false };
-    outbox.answer(Answer { id: "m".parse().unwrap(), to: "bob".parse().unwrap(), outcome });
+    outbox.answer(Answer { message: message("m", 2), to: "bob".parse().unwrap(), outcome });
     assert!(outbox.reserve_answer(1));
     let mut last = Vec::new();
     outbox.take_last(&mut last);

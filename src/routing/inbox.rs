@@ -371,9 +371,15 @@ pub fn released(entry: &Entry, core: &mut Core) {
 }
 
 /// Tells everyone who waits for this message what became of it.
-pub fn answer_all(waiters: SmallVec<[Sender; 1]>, to: &UserId, message: &Message, outcome: Outcome, core: &mut Core) {
+pub fn answer_all(
+    waiters: SmallVec<[Sender; 1]>,
+    to: &UserId,
+    message: &Arc<Message>,
+    outcome: Outcome,
+    core: &mut Core,
+) {
     for sender in waiters {
-        let answer = Answer { id: message.id.clone(), to: to.clone(), outcome: outcome.clone() };
+        let answer = Answer { message: message.clone(), to: to.clone(), outcome: outcome.clone() };
         core.act(Effect::Answer(sender, answer));
     }
 }

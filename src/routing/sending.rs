@@ -27,7 +27,7 @@ pub type Refusal = (Code, &'static str, Option<u64>);
 pub fn refuse(send: &Send, code: Code, reason: &'static str, retry_after_ms: Option<u64>, core: &mut Core) {
     core.metrics.rejected.inc();
     let outcome = Outcome::Rejected { code, reason, retry_after_ms };
-    let answer = Answer { id: send.message.id.clone(), to: send.to.clone(), outcome };
+    let answer = Answer { message: send.message.clone(), to: send.to.clone(), outcome };
     core.act(Effect::Answer(send.sender.clone(), answer));
 }
 
@@ -124,7 +124,7 @@ impl User {
             KnownState::Pending => return self.join(send, known.seq, core),
         };
         let outcome = Outcome::Accepted { seq: known.seq, stored };
-        let answer = Answer { id: send.message.id.clone(), to: send.to.clone(), outcome };
+        let answer = Answer { message: send.message.clone(), to: send.to.clone(), outcome };
         core.act(Effect::Answer(send.sender.clone(), answer));
     }
 

@@ -30,7 +30,7 @@ pub struct Ephemeral {
 /// The outcome of one send, for its sender.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    pub id: MessageId,
+    pub message: Arc<Message>,
     pub to: UserId,
     pub outcome: Outcome,
 }

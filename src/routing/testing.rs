@@ -230,7 +230,7 @@ impl Desk {
             }
             Effect::Presence(session, info) => heard.presence.push((session.id().0, info)),
             Effect::Close(session, closing) => heard.closings.push((session.id().0, closing)),
-            Effect::Answer(_, answer) => heard.answers.push((answer.id.to_string(), answer.outcome)),
+            Effect::Answer(_, answer) => heard.answers.push((answer.message.id.to_string(), answer.outcome)),
             Effect::Load(user) => {
                 let result = Ok(self.records.get(&user).cloned().unwrap_or_default());
                 self.apply(Report::Loaded { user, result }.into());

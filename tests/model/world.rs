@@ -269,7 +269,7 @@ impl<'a> World<'a> {
             }
             Effect::Answer(_, answer) => {
                 self.note_answer(&answer.outcome);
-                self.books.answer(letter(&answer.id), &answer.outcome, &self.disk)
+                self.books.answer(letter(&answer.message.id), &answer.outcome, &self.disk)
             }
             Effect::Load(_) => self.ask(Ask::Load),
             Effect::ReadPage(ask) => self.ask(Ask::Page(ask)),

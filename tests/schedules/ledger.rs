@@ -278,7 +278,7 @@ impl Ledger {
         sent.answered = true;
         self.open.retain(|open| *open != no);
         let Sent { from, to, id, body, .. } = self.sent[no as usize];
-        assert!((user_no(&answer.to), id_no(&answer.id)) == (to, id), "send {no} got somebody else's answer");
+        assert!((user_no(&answer.to), id_no(&answer.message.id)) == (to, id), "send {no} got somebody else's answer");
         match answer.outcome {
             Outcome::Accepted { seq, stored } => self.accepted(no, seq.0, stored, disk),
             Outcome::Rejected { code: Code::UnknownOutcome, .. } => {}

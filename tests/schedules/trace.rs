@@ -21,7 +21,7 @@ pub fn describe(effect: &Effect) -> String {
         Effect::Presence(s, info) => format!("presence to {}: {info:?}", s.id().0),
         Effect::Error(s, code, why, _) => format!("error to {}: {code:?} {why}", s.id().0),
         Effect::Close(s, closing) => format!("close {}: {:?} {}", s.id().0, closing.code, closing.reason),
-        Effect::Answer(_, answer) => format!("answer {}: {:?}", answer.id, answer.outcome),
+        Effect::Answer(_, answer) => format!("answer {}: {:?}", answer.message.id, answer.outcome),
         Effect::Load(user) => format!("load {user}"),
         Effect::ReadPage(p) => format!("read page {}/{} {}..={}", p.user, p.device, short(p.after), short(p.upto)),
         Effect::ReadSweep { user, job, after, upto } => {

@@ -29,7 +29,7 @@ async fn a_send_reaches_the_owner_byte_for_byte_and_its_answer_comes_back() {
     assert_eq!((&send.message.body[..], ttl_ms(&send), send.message.retry), (body.as_bytes(), 5000, true));
     assert!(send.message.ts_ms > 1_700_000_000_000 && send.taken_us >= send.message.ts_ms * 1000 - 1_000_000);
     send.sender.answer(Answer {
-        id: send.message.id.clone(),
+        message: send.message.clone(),
         to: send.to.clone(),
         outcome: Outcome::Accepted { seq: Seq(7), stored: true },
     });
@@ -214,7 +214,7 @@ async fn sends_beyond_those_in_flight_are_overloaded_and_acks_still_get_through(
     assert!(matches!(house.owner.next().await, Command::Ack { .. }));
     // An answer makes room for one more.
     let outcome = Outcome::Rejected { code: Code::UnknownOutcome, reason: "who knows", retry_after_ms: None };
-    first.sender.answer(Answer { id: first.message.id.clone(), to: first.to, outcome });
+    first.sender.answer(Answer { message: first.message, to: first.to, outcome });
     first.sender.wake();
     assert_eq!(alice.hear().await["code"], "unknown_outcome");
     alice.say(r#"{"type":"send","id":"again","to":"bob","body":1}"#).await;

@@ -48,7 +48,7 @@ fn sends_that_wait_for_a_record_may_fill_their_room_to_its_last_byte() {
             owner.apply(Command::Send(send), BEGINNING, &mut effects);
         }
         let refusals = effects.iter().filter_map(|effect| match effect {
-            Effect::Answer(_, answer) => Some(answer.id.as_str()),
+            Effect::Answer(_, answer) => Some(answer.message.id.as_str()),
             _ => None,
         });
         assert_eq!(refusals.collect::<Vec<_>>(), refused, "in {pending_append_bytes} bytes");

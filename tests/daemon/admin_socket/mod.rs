@@ -150,7 +150,7 @@ fn obey(shard: usize, command: Command, play: &mut Play) {
             play.heard.push(format!("send {from} {} {id} ttl {} retry {retry}", send.to, expires_ms - ts_ms));
             play.bodies.push(String::from_utf8(body.to_vec()).unwrap());
             if let Some(outcome) = play.outcome.clone() {
-                send.sender.answer(Answer { id: id.clone(), to: send.to.clone(), outcome });
+                send.sender.answer(Answer { message: send.message.clone(), to: send.to.clone(), outcome });
                 send.sender.wake();
             } else if play.keeps_senders {
                 play.kept.push(send.sender);
