@@ -351,17 +351,56 @@ mod tests {
         (Shard::new(0, State::new(core), world.clone(), mail.remove(0)), world)
     }
 
+    async fn enter(world: &World, session: u128, name: &str) -> mpsc::Receiver<Heard> {
+        let (ear, mut hears) = ear(session);
+        let enter = super::super::command::Attach { session: ear, ..attach(1, name, "phone") };
+        world.router.send(0, smallvec::smallvec![enter.into()]).await.unwrap();
+        for expected in [Heard::Welcome, Heard::CaughtUp(Seq::ZERO), Heard::Woken] {
+            assert_eq!(next(&mut hears).await, expected);
+        }
+        hears
+    }
+
+    #[tokio::test]
+    async fn all_who_are_handed_something_by_a_batch_are_woken_once_when_all_of_it_is_done() {
+        let (shard, world) = owner();
+        let running = tokio::spawn(shard.run());
+        let (mut bob, mut carol) = (enter(&world, 1, "bob").await, enter(&world, 2, "carol").await);
+        let send = |id, to| Command::Send(send(id, to, 10, world.clock.now()));
+        let batch = smallvec::smallvec![send("m1", "bob"), send("m2", "carol"), send("m3", "bob")];
+        world.router.send(0, batch).await.unwrap();
+        for (hears, messages) in [(&mut bob, 2), (&mut carol, 1)] {
+            for _ in 0..messages {
+                assert!(matches!(next(hears).await, Heard::Message(_)));
+            }
+            assert_eq!(next(hears).await, Heard::Woken);
+        }
+        running.abort();
+    }
+
+    #[tokio::test]
+    async fn a_question_is_answered_and_what_a_session_cannot_take_in_passing_is_counted() {
+        let (shard, world) = owner();
+        let metrics = shard.state.core().metrics.clone();
+        let running = tokio::spawn(shard.run());
+        let mut bob = enter(&world, 1, "bob").await;
+        let (from, body) = (user("alice"), "1".into());
+        let ephemeral = Box::new(Ephemeral { id: None, from, body, ts_ms: 0 });
+        let send = Command::SendEphemeral { to: user("bob"), ephemeral };
+        world.router.send(0, smallvec::smallvec![send]).await.unwrap();
+        assert_eq!(next(&mut bob).await, Heard::Woken);
+        let (reply, stats) = tokio::sync::oneshot::channel();
+        world.router.query(0, Query::Stats { reply }).await.unwrap();
+        assert_eq!(stats.await.unwrap().users_loaded, 1);
+        assert_eq!(metrics.ephemeral_dropped.get(), 1);
+        running.abort();
+    }
+
     #[tokio::test]
     async fn what_is_decided_is_done_and_who_was_handed_something_is_woken_after_it() {
         let (shard, world) = owner();
         let running = tokio::spawn(shard.run());
-        let (bob, mut bob_hears) = ear(1);
-        let enter = super::super::command::Attach { session: bob, ..attach(1, "bob", "phone") };
-        world.router.send(0, smallvec::smallvec![enter.into()]).await.unwrap();
-        let expected = [Heard::Welcome, Heard::CaughtUp(Seq::ZERO), Heard::Woken];
-        for expected in expected {
-            assert_eq!(next(&mut bob_hears).await, expected);
-        }
+        let mut bob_hears = enter(&world, 1, "bob").await;
         assert!(world.view.look(&user("bob")).is_some());
 
         let (alice, mut alice_hears) = ear(2);
