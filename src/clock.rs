@@ -44,13 +44,18 @@ impl Clock {
 
     pub fn now(&self) -> Now {
         let elapsed_us = self.started.elapsed().as_micros() as u64;
-        Now { us: self.started_us + elapsed_us, wall_ms: wall_us() / 1000 }
+        Now { us: self.started_us + elapsed_us, wall_ms: wall_ms() }
     }
 
     /// The instant at which [`Now::us`] will be `us`.
     pub fn instant_at(&self, us: u64) -> Instant {
         self.started + Duration::from_micros(us.saturating_sub(self.started_us))
     }
+}
+
+/// The wall clock, milliseconds since the Unix epoch.
+pub fn wall_ms() -> u64 {
+    wall_us() / 1000
 }
 
 /// Wall time in microseconds since the Unix epoch; 0 before it.

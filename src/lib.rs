@@ -57,6 +57,8 @@ pub mod gateway;
 pub mod history;
 pub mod ids;
 pub mod limits;
+#[cfg(test)]
+mod logged;
 pub mod maps;
 pub mod message;
 pub mod metrics;

@@ -65,7 +65,7 @@ pub(super) async fn forget(global: &Global, args: ForgetArgs) -> Result<(), CliE
 }
 
 pub(super) fn now_ms() -> u64 {
-    clock::wall_us() / 1000
+    clock::wall_ms()
 }
 
 fn render(user: &Value, now_ms: u64) -> String {

@@ -15,6 +15,7 @@ use super::event::{Closed, Event};
 /// Events kept that are neither messages nor presence.
 const OTHERS_MAX: usize = 64;
 
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are events")]
 enum Slot {
     Event(Event),
     /// Stands for everything in `presence`.

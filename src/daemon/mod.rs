@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch as channel};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::{AdminDesk, AdminDoor, Controls, DoorError};
-use crate::clock::{Clock, wall_us};
+use crate::clock::{Clock, wall_ms};
 use crate::config::{self, Config};
 use crate::gateway::{Desk, Gateway, GatewayError};
 use crate::metrics::Metrics;
@@ -140,7 +140,7 @@ impl Daemon {
             expiry_paused: paused.clone(),
             clock,
             presence_floor: routing::version_floor(boot.floor),
-            started_ms: wall_us() / 1000,
+            started_ms: wall_ms(),
         };
         Ok(Self {
             address: gateway.local_addr(),

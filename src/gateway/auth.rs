@@ -188,7 +188,7 @@ impl JwtCheck {
         };
         let user = UserId::new(&sub).map_err(|_| AuthError::NotAuthenticated("the token's sub is not a user name"))?;
         let (send, watch) = claims.doorstep.map_or((None, None), |rights| (rights.send, rights.watch));
-        let expiry = self.expiry(exp, clock::wall_us() / 1000)?;
+        let expiry = self.expiry(exp, clock::wall_ms())?;
         Ok(Identity { user, send: send.into(), watch: watch.into(), expiry: Some(expiry) })
     }
 

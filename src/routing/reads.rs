@@ -138,16 +138,17 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::clock::{Clock, wall_us};
+    use crate::clock::{Clock, wall_ms};
     use crate::config::Config;
     use crate::ids::SessionId;
+    use crate::logged::logged;
     use crate::metrics::Metrics;
     use crate::routing::events::Events;
     use crate::routing::outstanding::Outstanding;
     use crate::routing::presence_view::PresenceView;
     use crate::routing::reporter::OwnersReporter;
     use crate::routing::router::{Batch, Router};
-    use crate::routing::testing::{Log, device, user};
+    use crate::routing::testing::{device, user};
     use crate::store::memory::MemoryEngine;
     use crate::store::writer::Cellar;
     use crate::store::{FoundLetter, LoadedUser};
@@ -159,7 +160,7 @@ mod tests {
         let (config, metrics) = (Config::default(), Metrics::new());
         let (router, mut mailboxes) = Router::to_test(1, 16);
         let engine = MemoryEngine::new();
-        let cellar = Cellar::open_on(engine, &config.store, &config.queue, metrics, wall_us() / 1000).unwrap();
+        let cellar = Cellar::open_on(engine, &config.store, &config.queue, metrics, wall_ms()).unwrap();
         let (reader, clock) = (cellar.reader.clone(), Clock::start(cellar.boot.floor.0 + 1));
         // Nobody hears of commits: there are none.
         let reporter = OwnersReporter::new(Router::to_test(1, 1).0);
@@ -230,12 +231,8 @@ mod tests {
             Report::Loaded { user: user.clone(), result: Ok(LoadedUser::default()) },
             Report::Letter { user, letter: 1, result: Ok(FoundLetter::Absent) },
         ];
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-        tracing::subscriber::with_default(subscriber, || reports.iter().for_each(log_read_error));
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        let is_said = |line: &str| line.contains("ERROR") && line.contains("read: broken");
-        assert!(log.lines().count() == 5 && log.lines().all(is_said), "{log}");
+        let lines = logged(|| reports.iter().for_each(log_read_error));
+        let is_said = |line: &String| line.contains("ERROR") && line.contains("read: broken");
+        assert!(lines.len() == 5 && lines.iter().all(is_said), "{lines:?}");
     }
 }

@@ -253,10 +253,11 @@ mod tests {
     //! what they are handed; everything waits with a limit, so that a test fails rather than hangs.
 
     use super::*;
-    use crate::clock::wall_us;
+    use crate::clock::wall_ms;
     use crate::codes::Code;
     use crate::config::Config;
     use crate::ids::{Seq, SessionId, UserId};
+    use crate::logged::logged;
     use crate::message::Message;
     use crate::metrics::Metrics;
     use crate::presence::PresenceInfo;
@@ -265,7 +266,7 @@ mod tests {
     use crate::routing::session_handle::{
         Answer, Answers, Closing, Delivery, Ephemeral, Outcome, SessionHandle, Welcome,
     };
-    use crate::routing::testing::{Log, attach, send, user};
+    use crate::routing::testing::{attach, send, user};
     use crate::store::memory::MemoryEngine;
     use crate::store::writer::Cellar;
     use crate::store::{Boot, DeadLetter};
@@ -340,7 +341,7 @@ mod tests {
         let (config, metrics) = (Config::default(), Metrics::new());
         let (router, mut mail) = crate::routing::mailboxes(1, 16);
         let engine = MemoryEngine::new();
-        let cellar = Cellar::open_on(engine, &config.store, &config.queue, metrics.clone(), wall_us() / 1000).unwrap();
+        let cellar = Cellar::open_on(engine, &config.store, &config.queue, metrics.clone(), wall_ms()).unwrap();
         let (boot, reader) = (cellar.boot.clone(), cellar.reader.clone());
         let clock = Clock::start(boot.floor.0 + 1);
         let writer = cellar.start(1, clock, Arc::new(OwnersReporter::new(router.clone()))).unwrap();
@@ -434,18 +435,14 @@ mod tests {
 
     #[test]
     fn what_ends_undelivered_is_logged_with_its_place_and_without_its_body() {
-        let (log, bob) = (Log::default(), user("bob"));
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let bob = user("bob");
         let ops = vec![bury(&bob, 17, DeadReason::Corrupt), bury(&bob, 18, DeadReason::Expired)];
         let write = Write { user: bob, what: What::Change { token: 1, ops } };
-        tracing::subscriber::with_default(subscriber, || log_burials(&write));
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        let lines: Vec<_> = log.lines().collect();
-        let [corrupt, expired] = lines[..] else { panic!("{log}") };
+        let lines = logged(|| log_burials(&write));
+        let [corrupt, expired] = &lines[..] else { panic!("{lines:?}") };
         assert!(corrupt.contains("ERROR") && corrupt.contains("corrupt") && corrupt.contains("user=\"bob\" seq=17"));
         assert!(expired.contains("INFO") && expired.contains("Expired") && expired.contains("user=\"bob\" seq=18"));
-        assert!(!log.contains("secret"));
+        assert!(!lines.concat().contains("secret"));
     }
 
     #[tokio::test]

@@ -4,8 +4,7 @@
 //! time stands still until the test lets it pass.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -97,19 +96,6 @@ impl SessionHandle for Client {
     fn presence(&self, _: &[PresenceInfo]) {}
     fn error(&self, _: Code, _: &'static str, _: &'static str) {}
     fn close(&self, _: Closing) {}
-}
-
-/// A log that can be read afterwards.
-#[derive(Clone, Default)]
-pub struct Log(pub Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 pub fn client(session: u128) -> Arc<Client> {

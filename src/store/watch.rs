@@ -46,11 +46,31 @@ impl Announcer {
                 self.shared.enter(StoreState::Poisoned);
                 return self.announce();
             }
-            let is_long = self.shared.commit_running() >= LONG_COMMIT;
-            if is_long && !std::mem::replace(&mut is_said, is_long) {
-                tracing::error!("a commit has been under way for five seconds: the disk does not answer");
-            }
-            is_said = is_long;
+            is_said = say_if_long(self.shared.commit_running(), is_said);
         }
+    }
+}
+
+/// Says it once of each commit; true when it is said of the one that is running.
+fn say_if_long(running: Duration, is_said: bool) -> bool {
+    let is_long = running >= LONG_COMMIT;
+    if is_long && !is_said {
+        tracing::error!("a commit has been under way for five seconds: the disk does not answer");
+    }
+    is_long
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logged::logged;
+
+    #[test]
+    fn a_disk_that_does_not_answer_is_told_of_once_each_time() {
+        let said = |seconds: &[u64]| {
+            let look = |is_said, seconds: &u64| say_if_long(Duration::from_secs(*seconds), is_said);
+            logged(|| assert_eq!(seconds.iter().fold(false, look), seconds.last() > Some(&4))).len()
+        };
+        assert_eq!([said(&[0, 4]), said(&[4, 5, 6, 600]), said(&[5, 6, 0, 1, 7, 8])], [0, 1, 2]);
     }
 }

@@ -39,7 +39,7 @@ impl Cellar {
     /// Opens or creates the store, checks format, lock and clean mark; reads at most 100 records.
     pub fn open(config: &config::Store, queue: &config::Queue, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let engine = Arc::new(FjallEngine::open(&config.path, config.cache_bytes)?);
-        Self::open_on(engine, config, queue, metrics, clock::wall_us() / 1000)
+        Self::open_on(engine, config, queue, metrics, clock::wall_ms())
     }
 
     /// The same on any engine, at the wall time given: for tests and simulation.
@@ -185,5 +185,50 @@ fn boot(found: &Found, wall_ms: u64) -> Boot {
         clock_went_back,
         expiry_paused: clock_went_back || found.books.expiry_paused || found.lost_expiry,
         records_read: found.records_read,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::ids::Seq;
+    use crate::logged::logged;
+    use crate::store::memory::MemoryEngine;
+    use crate::store::{CommitReport, Op, UserRecord, What};
+
+    struct Deaf;
+
+    impl Reporter for Deaf {
+        fn committed(&self, _: usize, _: CommitReport) {}
+        fn ceiling(&self, _: Seq) {}
+        fn state(&self, _: StoreState) {}
+    }
+
+    fn writer() -> Writer {
+        let config = Config::default();
+        let engine = MemoryEngine::new();
+        let cellar = Cellar::open_on(engine, &config.store, &config.queue, Metrics::new(), clock::wall_ms()).unwrap();
+        let clock = Clock::start(cellar.boot.floor.0 + 1);
+        cellar.start(1, clock, Arc::new(Deaf)).unwrap()
+    }
+
+    #[test]
+    fn whoever_pauses_expiry_and_whoever_shows_it_share_one_flag() {
+        let writer = writer();
+        let shown = writer.expiry_paused();
+        writer.set_expiry_paused(true);
+        assert!(shown.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn what_comes_when_the_store_is_closed_is_told_of_and_nothing_else() {
+        let writer = writer();
+        let ops = || vec![Op::PutUser { record: UserRecord::default() }];
+        let write = || Write { user: "bob".parse().unwrap(), what: What::Change { token: 1, ops: ops() } };
+        assert_eq!(logged(|| writer.submit(0, vec![write()])), [""; 0]);
+        writer.close(true).unwrap();
+        assert_eq!(logged(|| writer.submit(0, vec![write()])).len(), 1);
+        assert_eq!(logged(|| writer.submit(0, Vec::new())), [""; 0]);
     }
 }

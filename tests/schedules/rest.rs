@@ -8,7 +8,8 @@ use super::cast::{DEVICES, WATCHERS};
 use super::ledger::Phase;
 use super::schedule::Player;
 
-/// Rounds in which everything has to come to rest.
+/// Rounds in which everything has to come to rest, beside those for what waits: a device with a window of one message
+/// takes one a round, and it may be that only one device can be there at a time.
 const ROUNDS: usize = 60;
 
 impl Player<'_> {
@@ -21,7 +22,7 @@ impl Player<'_> {
         self.world.fill_disk(false);
         self.world.ceiling_withheld = false;
         self.world.pause_expiry(false);
-        for round in 0..ROUNDS {
+        for round in 0..ROUNDS + self.world.disk.messages() * DEVICES {
             self.world.deliver_all();
             if round >= 6 && self.is_at_rest() {
                 break;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::cli::CliError;
 use crate::client::{Incoming, SendError};
-use crate::clock::wall_us;
+use crate::clock::wall_ms;
 use crate::presence::{PresenceInfo, PresenceState};
 use crate::protocol::server_frames::WelcomeFrame;
 
@@ -127,7 +127,7 @@ fn plain(text: &str) -> String {
 }
 
 fn ago(then_ms: u64) -> String {
-    let seconds = (wall_us() / 1000).saturating_sub(then_ms) / 1000;
+    let seconds = wall_ms().saturating_sub(then_ms) / 1000;
     match seconds {
         0..60 => format!("{seconds} s ago"),
         60..3600 => format!("{} min ago", seconds / 60),
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn an_offline_user_was_seen_some_time_ago_and_an_invisible_one_is_offline() {
         let user = UserId::new("bob").unwrap();
-        let last_seen_ms = Some(wall_us() / 1000 - 7_200_500);
+        let last_seen_ms = Some(wall_ms() - 7_200_500);
         let mut info = PresenceInfo { user, state: PresenceState::Offline, text: None, last_seen_ms, version: 1 };
         let mut screen = Screen::new(Vec::new(), || None);
         screen.presence(&info).unwrap();

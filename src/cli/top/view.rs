@@ -11,7 +11,7 @@ use ratatui::widgets::{Block, Borders, Cell, Clear, List, ListItem, Paragraph, R
 use super::model::{Health, Model, Stats};
 use super::series::Series;
 use crate::cli::table::{age, size, span};
-use crate::clock::wall_us;
+use crate::clock::wall_ms;
 
 /// Below this a second column is of no use.
 const WIDE: u16 = 90;
@@ -124,7 +124,7 @@ fn draw_lists(frame: &mut Frame<'_>, model: &Model, area: Rect) {
 }
 
 fn draw_queues(frame: &mut Frame<'_>, model: &Model, area: Rect) {
-    let now_ms = wall_us() / 1000;
+    let now_ms = wall_ms();
     let totals = model.stats.as_ref().map_or_else(String::new, totals);
     let block = panel(format!(" queues by {}{totals} ", model.sort.name()));
     if model.queues.queues.is_empty() {

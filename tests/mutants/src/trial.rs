@@ -52,6 +52,7 @@ pub const ROOMS: [(&str, &[Suite]); 2] = [
         &[
             near("lib", "store::", 4),
             near("store", "contract::in_memory", 4),
+            near("store", "books::", 4),
             near("store", "faults::", 4),
             near("store", "contract::on_disk", 4),
             far("store", "disk::"),
