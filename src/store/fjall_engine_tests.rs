@@ -275,6 +275,16 @@ fn a_store_may_lie_in_the_folder_where_the_process_was_started() {
 }
 
 #[test]
+fn whatever_is_made_for_a_store_is_nobody_elses_business() {
+    let dir = tempfile::tempdir().unwrap();
+    let above = dir.path().join("above");
+    make_directory(&above.join("store")).unwrap();
+    for made in [above.join("store"), above] {
+        assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}
+
+#[test]
 fn a_folder_that_is_gone_is_not_called_synced() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(sync_folders(dir.path()).unwrap_err().kind(), ErrorKind::NotFound);
