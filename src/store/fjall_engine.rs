@@ -350,15 +350,23 @@ fn rewrite(database: &Database, keyspace: &fjall::Keyspace, name: Keyspace, live
 /// left to itself, the tree may sit on gigabytes of removed messages before it has enough of them to merge.
 fn compact(database: &Database, keyspace: &fjall::Keyspace) -> Result<(), StoreError> {
     keyspace.rotate_memtable().map_err(writing)?;
-    let begun = Instant::now();
-    while keyspace.sealed_memtable_count() > 0 {
-        if begun.elapsed() > FLUSH_MAX {
-            return Err(StoreError::Write("tombstones are not written out".into()));
-        }
-        std::thread::sleep(FLUSH_LOOK);
+    if !comes_true_within(FLUSH_MAX, || keyspace.sealed_memtable_count() == 0) {
+        return Err(StoreError::Write("tombstones are not written out".into()));
     }
     keyspace.major_compact().map_err(writing)?;
     forget_versions(database, keyspace).map_err(|error| StoreError::Write(error.to_string()))
+}
+
+/// Looks again and again; false when it was in vain for longer than `patience`.
+fn comes_true_within(patience: Duration, is_true: impl Fn() -> bool) -> bool {
+    let begun = Instant::now();
+    while !is_true() {
+        if begun.elapsed() > patience {
+            return false;
+        }
+        std::thread::sleep(FLUSH_LOOK);
+    }
+    true
 }
 
 /// A file goes with the last version of the tree that names it, and fjall forgets versions when it writes

@@ -275,6 +275,14 @@ fn a_store_may_lie_in_the_folder_where_the_process_was_started() {
 }
 
 #[test]
+fn what_does_not_come_true_is_not_waited_for_any_longer() {
+    assert!(!comes_true_within(Duration::ZERO, || false));
+    assert!(comes_true_within(Duration::ZERO, || true));
+    let looks = std::cell::Cell::new(0);
+    assert!(comes_true_within(FLUSH_MAX, || looks.replace(looks.get() + 1) == 2));
+}
+
+#[test]
 fn whatever_is_made_for_a_store_is_nobody_elses_business() {
     let dir = tempfile::tempdir().unwrap();
     let above = dir.path().join("above");
