@@ -61,16 +61,15 @@ export class Timer {
   }
 
   #arm() {
-    const left = Math.max(0, this.dueAt - this.#clock.now());
-    const wait = Math.min(Math.ceil(left), TIMER_MAX_MS);
-    this.#timer = this.#clock.setTimeout(() => this.#fire(left > TIMER_MAX_MS), wait);
+    const leftMs = Math.max(0, this.dueAt - this.#clock.now());
+    this.#timer = this.#clock.setTimeout(() => this.#fire(), Math.min(Math.ceil(leftMs), TIMER_MAX_MS));
   }
 
-  /** @param {boolean} more whether this was only a part of the wait */
-  #fire(more) {
+  /** Not before its time: a long wait is made of parts, and `setTimeout` of a busy process can be a little early. */
+  #fire() {
     this.#timer = undefined;
-    if (more) return this.#arm();
-    this.#run();
+    if (this.#clock.now() < this.dueAt) this.#arm();
+    else this.#run();
   }
 }
 

@@ -12,13 +12,15 @@ export class FakeClock {
   #timers = new Map();
   #last = 0;
   wallStartMs = 1_795_000_000_000;
+  /** By how much timers come too soon, as those of a busy process do. */
+  earlyMs = 0;
 
   now = () => this.#now;
   wallMs = () => this.wallStartMs + this.#now;
 
   setTimeout = (run, ms) => {
     this.#last += 1;
-    this.#timers.set(this.#last, { at: this.#now + ms, run });
+    this.#timers.set(this.#last, { at: this.#now + Math.max(0, ms - this.earlyMs), run });
     return this.#last;
   };
 

@@ -81,6 +81,18 @@ test("passing rejections are repeated under the same id, when the router says or
   assert.ok(result.value);
 });
 
+test("a timer that comes a little too soon loses no repeat", async () => {
+  const bench = new Bench();
+  await bench.start();
+  bench.clock.earlyMs = 0.7;
+  const { frame } = await sent(bench, "bob", 1);
+  reject(bench.socket, frame, "queue_full", { retry_after_ms: 100 });
+  await bench.clock.advance(99.5);
+  assert.deepEqual(bench.socket.take(), [], "and makes none too early");
+  await bench.clock.advance(1);
+  assert.deepEqual(bench.socket.take(), [frame]);
+});
+
 test("unknown_outcome is repeated as such, and no later refusal undoes it", async () => {
   const bench = new Bench();
   await bench.start();
