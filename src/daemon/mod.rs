@@ -18,10 +18,12 @@ use crate::clock::{Clock, wall_ms};
 use crate::config::{self, Config};
 use crate::gateway::{Desk, Gateway, GatewayError};
 use crate::metrics::Metrics;
+use crate::patience::Background;
 use crate::routing::core::{Core, Settings};
 use crate::routing::events::Events;
 use crate::routing::outstanding::Outstanding;
 use crate::routing::presence_view::PresenceView;
+use crate::routing::reads::PARTS_AT_ONCE;
 use crate::routing::reporter::OwnersReporter;
 use crate::routing::router::Router;
 use crate::routing::shard::{Mail, Shard, World};
@@ -44,6 +46,8 @@ pub enum DaemonError {
     Signals(std::io::Error),
     #[error("the store's thread has died")]
     StoreThread,
+    #[error("the threads that read inboxes cannot be started: {0}")]
+    Readers(std::io::Error),
     #[error("not everything could be settled within shutdown.grace; nothing accepted is lost")]
     GraceOver,
     #[error("an owner has died; start again, nothing accepted is lost")]
@@ -108,6 +112,7 @@ impl Daemon {
         let (told, storage) = channel::channel(StoreState::Ok);
         let reporter = Arc::new(StoreWatch { owners: OwnersReporter::new(router.clone()), told });
         let shards = mail.len();
+        let background = Background::start("inbox-reader", shards * PARTS_AT_ONCE).map_err(DaemonError::Readers)?;
         let writer = blocking(move || cellar.start(shards, clock, reporter)).await??;
         let outstanding = Outstanding::new(config.queue.max_outstanding_per_sender);
         let events = Events::default();
@@ -115,6 +120,7 @@ impl Daemon {
             clock,
             reader: reader.clone(),
             writer: writer.clone(),
+            background,
             view: PresenceView::default(),
             events: events.clone(),
             outstanding: outstanding.clone(),

@@ -24,7 +24,7 @@ mod line;
 pub mod outstanding;
 mod presence;
 pub mod presence_view;
-mod reads;
+pub mod reads;
 mod replaying;
 pub mod reporter;
 mod requeueing;

@@ -1,8 +1,8 @@
 //! Reads from the store, off the async threads: what an owner has asked for, and how much of it is under way.
 //!
-//! Parts of an inbox are read a few at a time, and the next one when an owner has dealt with the last: a
-//! thousand users who catch up at the same moment stand in line here, and not before those who talk. Whatever is
-//! read comes back as a report through the owner's mailbox.
+//! Parts of an inbox are read two at a time by threads that give way to everything else, and the next one when an owner
+//! has dealt with the last: a thousand users who catch up at the same moment stand in line here, and not before those
+//! who talk. Whatever is read comes back as a report through the owner's mailbox.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,13 +10,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::command::{Command, Report};
 use super::core::SWEEP_PAGE_MESSAGES;
 use super::effect::ReadPage;
+use super::router::Router;
 use super::shard::World;
 use crate::ids::{Seq, UserId};
-use crate::patience::give_way;
+use crate::patience::{Patience, give_way};
+use crate::store::reader::Reader;
 use crate::store::{DedupeKey, StoreError};
 
-/// Enough that one is read while another one is sent, and that one on which the disk hangs holds nobody up.
-const PARTS_AT_ONCE: usize = 4;
+/// Of each owner. Enough that one is read while another one is sent, and that one on which the disk hangs holds nobody
+/// up. With more of them on one core, those who talk wait several times as long.
+pub const PARTS_AT_ONCE: usize = 2;
 
 /// Something to be read.
 pub enum Read {
@@ -63,28 +66,31 @@ impl Reads {
     pub fn start(&mut self) {
         if !self.soon.is_empty() {
             let soon = std::mem::take(&mut self.soon);
-            self.spawn(soon);
+            let read = self.reading(soon);
+            // Detached on purpose: its result is a report.
+            drop(tokio::task::spawn_blocking(move || {
+                // A crowd that comes in at once comes after those who are there.
+                give_way(Patience::Short);
+                read();
+            }));
         }
         while self.parts_under_way < PARTS_AT_ONCE
             && let Some(part) = self.parts.pop_front()
         {
             self.parts_under_way += 1;
-            self.spawn(vec![part]);
+            self.world.background.run(self.reading(vec![part]));
         }
     }
 
-    fn spawn(&self, reads: Vec<Read>) {
-        let (world, shard, page_bytes) = (self.world.clone(), self.shard, self.page_bytes);
-        // Detached on purpose: its result is a report.
-        drop(tokio::task::spawn_blocking(move || read_all(&world, shard, page_bytes, reads)));
+    fn reading(&self, reads: Vec<Read>) -> impl FnOnce() + Send + use<> {
+        let (reader, router) = (self.world.reader.clone(), self.world.router.clone());
+        let (shard, page_bytes) = (self.shard, self.page_bytes);
+        move || read_all(&reader, &router, shard, page_bytes, reads)
     }
 }
 
 /// Reads one after the other and reports each to its owner, in the order in which they were asked for.
-fn read_all(world: &World, shard: usize, page_bytes: u64, reads: Vec<Read>) {
-    let reader = &world.reader;
-    // Those who talk come before those who catch up.
-    give_way();
+fn read_all(reader: &Reader, router: &Router, shard: usize, page_bytes: u64, reads: Vec<Read>) {
     for read in reads {
         let report = match read {
             Read::Load(user) => Report::Loaded { result: whatever_happens(|| reader.load(&user)), user },
@@ -103,7 +109,7 @@ fn read_all(world: &World, shard: usize, page_bytes: u64, reads: Vec<Read>) {
             }
         };
         log_read_error(&report);
-        if world.router.send_blocking(shard, smallvec::smallvec![report.into()]).is_err() {
+        if router.send_blocking(shard, smallvec::smallvec![report.into()]).is_err() {
             return;
         }
     }
@@ -143,11 +149,12 @@ mod tests {
     use crate::ids::SessionId;
     use crate::logged::logged;
     use crate::metrics::Metrics;
+    use crate::patience::Background;
     use crate::routing::events::Events;
     use crate::routing::outstanding::Outstanding;
     use crate::routing::presence_view::PresenceView;
     use crate::routing::reporter::OwnersReporter;
-    use crate::routing::router::{Batch, Router};
+    use crate::routing::router::Batch;
     use crate::routing::testing::{device, user};
     use crate::store::memory::MemoryEngine;
     use crate::store::writer::Cellar;
@@ -166,7 +173,8 @@ mod tests {
         let reporter = OwnersReporter::new(Router::to_test(1, 1).0);
         let writer = cellar.start(1, clock, Arc::new(reporter)).unwrap();
         let (view, outstanding) = (PresenceView::default(), Outstanding::new(1));
-        let world = World { clock, reader, writer, view, events: Events::default(), outstanding, router };
+        let background = Background::start("background", PARTS_AT_ONCE).unwrap();
+        let world = World { clock, reader, writer, background, view, events: Events::default(), outstanding, router };
         (Reads::new(0, world, config.store.page_bytes), mailboxes.remove(0))
     }
 

@@ -20,6 +20,7 @@ use super::session_handle::Sender;
 use super::state::State;
 use crate::clock::Clock;
 use crate::limits::BATCHES_MAX;
+use crate::patience::Background;
 use crate::store::reader::Reader;
 use crate::store::writer::Writer;
 use crate::store::{DeadReason, Op, What, Write};
@@ -37,6 +38,8 @@ pub struct World {
     pub clock: Clock,
     pub reader: Reader,
     pub writer: Writer,
+    /// For what can wait.
+    pub background: Background,
     pub view: PresenceView,
     pub events: Events,
     pub outstanding: Outstanding,
@@ -348,7 +351,8 @@ mod tests {
         let boot = Boot { ceiling: reader.ceiling(), ..boot };
         let core = Core::new(Settings::new(&config), &boot, clock.now(), metrics);
         let (view, outstanding) = (PresenceView::default(), Outstanding::new(1));
-        let world = World { clock, reader, writer, view, events: Events::default(), outstanding, router };
+        let background = Background::start("background", 1).unwrap();
+        let world = World { clock, reader, writer, background, view, events: Events::default(), outstanding, router };
         (Shard::new(0, State::new(core), world.clone(), mail.remove(0)), world)
     }
 

@@ -18,7 +18,7 @@ use super::StoreError;
 use super::engine::{Change, Engine, KeyRange, Keyspace, Order, Visitor};
 use super::mend::{MendError, mend, note_reach};
 use crate::limits::STORE_FILES_MAX;
-use crate::patience::{give_way, in_background};
+use crate::patience::{Patience, give_way, in_background};
 use crate::planted::{Bug, planted};
 
 /// What one keyspace gathers in memory before it writes a table. Small, because up to five of these
@@ -79,7 +79,9 @@ impl FjallEngine {
                 .open()
         };
         // The engine's own threads start there, and give way as that one does: with one core for all, they would
-        // take turns with those who talk and those who sync.
+        // take turns with those who talk and those who sync. They come after those who read inboxes, or a crowd that
+        // comes back waits until all is tidy. When they fall behind, commits wait for them, so that they get what they
+        // need.
         let database = in_background(opened).map_err(refused)?;
         let [inbox, device, user, dedupe0, dedupe1, due, dead, meta] =
             Keyspace::ALL.map(|keyspace| database.keyspace(keyspace.name(), || options(keyspace)).map_err(refused));
@@ -206,7 +208,7 @@ impl Engine for FjallEngine {
         let (database, keyspace) = (self.database.clone(), self.keyspace(name).clone());
         let reclaiming = self.reclaiming.clone();
         let work = move || {
-            give_way();
+            give_way(Patience::Long);
             reclaiming.end(rewrite(&database, &keyspace, name, live));
         };
         // Nobody waits for its end: when the process ends meanwhile, that is a crash like any other.
