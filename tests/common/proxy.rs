@@ -37,8 +37,11 @@ pub struct Way {
     /// How long everything is held back, and by how much longer at most. Order is kept.
     pub delay: Duration,
     pub jitter: Duration,
-    /// Each byte is written by itself.
+    /// Each byte is written by itself,
     pub bytewise: bool,
+    /// but for the first piece, which is the head of the answer to an upgrade: the library with which the tests speak
+    /// takes one that comes in more than 64 pieces for an attack.
+    pub head_whole: bool,
     /// After exactly so many bytes.
     pub cut: Option<(u64, Cut)>,
     /// Everything that was let through.
@@ -242,7 +245,7 @@ async fn moment(due: Option<Instant>) {
 async fn hand_on(to: &mut WriteHalf<'_>, bytes: &[u8], way: &Way, carried: &mut u64) -> Result<(), Cut> {
     let room = way.cut.map_or(u64::MAX, |(after, _)| after - *carried);
     let bytes = &bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
-    write(to, bytes, way.bytewise).await.map_err(|_| Cut::Reset)?;
+    write(to, bytes, way.bytewise && (*carried > 0 || !way.head_whole)).await.map_err(|_| Cut::Reset)?;
     *carried += bytes.len() as u64;
     if let Some(tap) = &way.tap {
         tap.lock().unwrap().extend_from_slice(bytes);

@@ -11,7 +11,7 @@ use crate::delivery::house::{HeldReads, House};
 
 const USERS: usize = 12;
 /// Parts of inboxes that one owner has read at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 2;
 const WAITING: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,8 +18,8 @@ const WINDOW: u64 = 16;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_goes_through_one_byte_at_a_time() {
     let daemon = Daemon::start(conversation::configure).await;
-    let way = Way { bytewise: true, ..Way::default() };
-    let plan = Plan { up: way.clone(), down: way };
+    let up = Way { bytewise: true, ..Way::default() };
+    let plan = Plan { down: Way { head_whole: true, ..up.clone() }, up };
     let proxy = Proxy::start(daemon.port(), move || plan.clone()).await;
     let report = Conversation::new(0).hold(&daemon.url(), &proxy.url()).await;
     assert_eq!((proxy.accepted(), report.redeliveries), (1, 0), "{report}");
