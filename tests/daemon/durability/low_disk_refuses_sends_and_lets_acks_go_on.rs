@@ -6,7 +6,7 @@
 
 use doorstep::store::memory::MemoryEngine;
 
-use super::support::{accepted, enter, receive, register, rejected, send, waiting};
+use super::support::{accepted, enter, metric, receive, register, rejected, send, waiting};
 use crate::common::client::{Options, TestClient};
 use crate::common::daemon::Daemon;
 use crate::common::history::History;
@@ -37,7 +37,10 @@ async fn a_backlog_can_be_drained_on_a_full_disk() {
         bob.ack(seq).await;
     }
     bob.expect("caught_up").await;
-    wait::until("the queue to be drained", async || (waiting(&daemon, "bob").await == 0).then_some(())).await;
+    // Nobody waits for an ack to be written, so that is looked for.
+    let stored = async || metric(&daemon, "doorstep_stored_messages").await;
+    wait::until("the acks to be written", async || (stored().await == 0).then_some(())).await;
+    assert_eq!(waiting(&daemon, "bob").await, 0);
     // A new device is a small thing, and may be what drains a queue.
     register(&daemon, &history, "carol", "phone").await;
     drop(bob);
