@@ -48,9 +48,10 @@ pub enum Work {
         at_ms: u64,
         fruitless: u32,
     },
-    /// A device is too far behind: it misses what is older than half the quota.
+    /// A device is too far behind: it misses what is older than half the quota. `missed` something already.
     Lapse {
         device: DeviceId,
+        missed: bool,
     },
     /// What is really there behind each device.
     Count(Count),
@@ -140,13 +141,13 @@ impl User {
             close(&session, CloseCode::Internal, "too far behind: older messages lapsed", core);
             self.update_presence(Leave::Linger, core);
         }
-        self.enqueue(Work::Lapse { device }, core);
+        self.enqueue(Work::Lapse { device, missed: false }, core);
     }
 
     /// Whether a device is lapsing or about to.
     pub fn lapses(&self, name: &DeviceId) -> bool {
         let mut works = self.sweep.iter().map(|sweep| &sweep.work).chain(&self.sweeps);
-        works.any(|work| matches!(work, Work::Lapse { device } if device == name))
+        works.any(|work| matches!(work, Work::Lapse { device, .. } if device == name))
     }
 
     pub fn enqueue(&mut self, work: Work, core: &mut Core) {
@@ -181,7 +182,7 @@ impl User {
                 count.begin(self.inbox.settled_tally(), &self.inbox.devices);
                 (front, stored)
             }
-            Work::Lapse { device } => (self.cursor_of(device), stored),
+            Work::Lapse { device, .. } => (self.cursor_of(device), stored),
             Work::Forget { device, upto, .. } => (self.cursor_of(device), *upto),
         };
         let id = core.token();
@@ -281,7 +282,12 @@ impl User {
                 count.page(there, &self.inbox.devices);
                 true
             }
-            Work::Lapse { device } => self.lapse(&device.clone(), there, &mut left, core),
+            Work::Lapse { device, missed } => {
+                let before = self.cursor_of(device);
+                let go_on = self.lapse(device, there, &mut left, core);
+                *missed |= self.cursor_of(device) > before;
+                go_on
+            }
             Work::Forget { device, .. } => {
                 left.extend(there.iter().map(|stored| stored.message.seq));
                 core.metrics.forgotten.inc_by(left.len() as u64);
@@ -382,6 +388,8 @@ impl User {
     /// The job has seen everything: what is left is to say so, durably where it matters.
     fn end_sweep(&mut self, core: &mut Core) {
         let Some(sweep) = self.sweep.take() else { return };
+        // What came while it ran looked for nobody who is behind. One in which nothing was missed would change nothing.
+        let look_again = matches!(&sweep.work, Work::Lapse { missed: true, .. } | Work::Count(_));
         match sweep.work {
             Work::Purge { upto, tally, count, reply, .. } => {
                 self.pass_over(upto, tally, core);
@@ -411,6 +419,9 @@ impl User {
         }
         self.forget_leaving();
         self.next_sweep(core);
+        if look_again {
+            self.lapse_if_far_behind(core);
+        }
     }
 
     /// Devices that are not there have nothing left at or below `upto`, except what is still pending.
