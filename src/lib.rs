@@ -17,7 +17,7 @@
 //! | 2 | [`store`] | the cellar: durable inboxes, one commit thread |
 //! | 1 | [`protocol`] | the wire as types |
 //! | 1 | [`config`] | what was written → what it means |
-//! | 0 | [`ids`], [`message`], [`presence`], [`codes`], [`limits`], [`clock`], [`shutdown`], [`metrics`], [`pages`], [`patience`], [`planted`], [`history`] | the ground |
+//! | 0 | [`ids`], [`message`], [`presence`], [`codes`], [`limits`], [`clock`], [`shutdown`], [`metrics`], [`pages`], [`patience`], [`cores`], [`planted`], [`history`] | the ground |
 //!
 //! # One message
 //!
@@ -52,6 +52,7 @@ pub mod client;
 pub mod clock;
 pub mod codes;
 pub mod config;
+pub mod cores;
 pub mod daemon;
 pub mod gateway;
 pub mod history;

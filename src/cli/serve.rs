@@ -6,23 +6,18 @@ use std::path::Path;
 use super::table::quoted;
 use super::{CliError, Global, config as configured};
 use crate::config::{Auth, Config, JwtAlgorithm};
+use crate::cores::{self, Cores};
 use crate::daemon;
 use crate::telemetry;
-
-/// Threads for work that blocks: reads of the store, mostly.
-const BLOCKING_THREADS_MAX: usize = 16;
 
 /// Runs the daemon until it ends. `program` is how this one was called.
 pub(super) fn run(program: &str, global: &Global) -> Result<(), CliError> {
     let config = configuration(global)?;
     let _log = telemetry::init(&config.log).map_err(|error| CliError::with_code(2, error.to_string()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::new(format!("no async runtime: {error}")))?;
+    let started = cores::runtime().and_then(|runtime| Ok((Cores::start(runtime.handle(), cores::count())?, runtime)));
+    let ((cores, _threads), runtime) = started.map_err(|error| CliError::new(format!("no async runtime: {error}")))?;
     let next_steps = next_steps(program, global, &config.auth);
-    let ended = runtime.block_on(daemon::serve(config, &next_steps));
+    let ended = runtime.block_on(daemon::serve(config, cores, &next_steps));
     // What still runs now is a read that nobody waits for. The log is written out when `_log` is dropped.
     runtime.shutdown_background();
     ended.map_err(|error| CliError::with_code(error.exit_code(), error.to_string()))

@@ -12,6 +12,7 @@ use config::{Value, ValueKind};
 use serde_json::Value as Json;
 
 use super::units::{format_bytes, format_duration, parse_bytes, parse_duration};
+use crate::cores;
 
 /// Reads and writes values of type `T`; errors are for people and do not name the key.
 pub(super) trait Kind<T> {
@@ -103,9 +104,8 @@ impl Kind<bool> for Flag {
 
 impl Kind<usize> for PerCore {
     fn read(&self, written: &Value) -> Result<usize, String> {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         match Count(self.0.clone()).read(written)? {
-            0 => Ok(cores()),
+            0 => Ok(cores::count()),
             count => Ok(count),
         }
     }

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::Daemon;
 use crate::config::Config;
+use crate::cores::Cores;
 use crate::gateway::SideEntrance;
 
 /// Of a pipe, each way; a welcome is about 400 bytes.
@@ -48,7 +49,7 @@ async fn a_million_sessions_cost_the_same_each() {
     // Nobody answers pings here.
     config.gateway.heartbeat = Duration::from_secs(3600);
     config.routing.users_in_memory = 2 * all;
-    let daemon = Daemon::start(config).await.unwrap();
+    let daemon = Daemon::start(config, Cores::here()).await.unwrap();
     let entrance = Arc::new(SideEntrance::clone(&daemon.side_entrance));
     let (mut clients, mut served) = (Vec::with_capacity(all), JoinSet::new());
     let (mut before, start) = (resident_bytes(), Instant::now());

@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::admin::{AdminDesk, AdminDoor, Controls, DoorError};
 use crate::clock::{Clock, wall_ms};
 use crate::config::{self, Config};
+use crate::cores::Cores;
 use crate::gateway::{Desk, Gateway, GatewayError};
 use crate::metrics::Metrics;
 use crate::patience::Background;
@@ -89,15 +90,15 @@ impl Daemon {
     /// # Errors
     /// Whatever stands in the way, each in words: a live daemon at the socket, a store that is in use or
     /// newer, an address that cannot be had.
-    pub async fn start(config: Config) -> Result<Self, DaemonError> {
-        Self::start_with(config, Cellar::open).await
+    pub async fn start(config: Config, cores: Cores) -> Result<Self, DaemonError> {
+        Self::start_with(config, cores, Cellar::open).await
     }
 
     /// The same on a store that `open` opens: for tests that let the disk fail.
     ///
     /// # Errors
     /// As [`Daemon::start`].
-    pub async fn start_with<O>(config: Config, open: O) -> Result<Self, DaemonError>
+    pub async fn start_with<O>(config: Config, cores: Cores, open: O) -> Result<Self, DaemonError>
     where
         O: FnOnce(&config::Store, &config::Queue, Arc<Metrics>) -> Result<Cellar, StoreError> + Send + 'static,
     {
@@ -126,10 +127,11 @@ impl Daemon {
             outstanding: outstanding.clone(),
             router: router.clone(),
         };
-        let owners = spawn_owners(&config, &Boot { ceiling: reader.ceiling(), ..boot.clone() }, &world, mail, &metrics);
+        let at_start = Boot { ceiling: reader.ceiling(), ..boot.clone() };
+        let owners = spawn_owners(&config, &cores, &at_start, &world, mail, &metrics);
         let (announcer, phase) = shutdown::channel();
         let desk = Desk { router: router.clone(), outstanding: outstanding.clone(), metrics: metrics.clone(), clock };
-        let gateway = open_gateway(&config, desk, &phase, &writer).await?;
+        let gateway = open_gateway(&config, cores, desk, &phase, &writer).await?;
         let paused = writer.expiry_paused();
         let drain = Arc::new(Notify::new());
         let controls = DaemonControls { writer: writer.clone(), metrics: metrics.clone(), drain: drain.clone() };
@@ -207,9 +209,9 @@ impl Daemon {
 /// # Errors
 /// As [`Daemon::start`] and [`Daemon::run`], and [`DaemonError::SecondSignal`]: what was accepted is safe at
 /// any instant, so nothing has to be tidied up. The caller must not wait for what is still running.
-pub async fn serve(config: Config, next_steps: &str) -> Result<(), DaemonError> {
+pub async fn serve(config: Config, cores: Cores, next_steps: &str) -> Result<(), DaemonError> {
     let mut signals = stop::Signals::catch().map_err(DaemonError::Signals)?;
-    let daemon = Daemon::start(config).await?;
+    let daemon = Daemon::start(config, cores).await?;
     stop::greet(&daemon, next_steps);
     let asked = Arc::new(Notify::new());
     let stop = asked.clone();
@@ -222,11 +224,12 @@ pub async fn serve(config: Config, next_steps: &str) -> Result<(), DaemonError> 
 /// A door that does not open closes the store again, in order.
 async fn open_gateway(
     config: &Arc<Config>,
+    cores: Cores,
     desk: Desk,
     phase: &shutdown::Listener,
     writer: &Writer,
 ) -> Result<Gateway, DaemonError> {
-    match Gateway::bind(config.clone(), desk, phase.clone()) {
+    match Gateway::bind(config.clone(), cores, desk, phase.clone()) {
         Ok(gateway) => Ok(gateway),
         Err(error) => {
             close_store(writer, true).await?;
@@ -244,16 +247,25 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|_| DaemonError::StoreThread)
 }
 
-fn spawn_owners(config: &Config, boot: &Boot, world: &World, mail: Vec<Mail>, metrics: &Arc<Metrics>) -> JoinSet<()> {
+fn spawn_owners(
+    config: &Config,
+    cores: &Cores,
+    boot: &Boot,
+    world: &World,
+    mail: Vec<Mail>,
+    metrics: &Arc<Metrics>,
+) -> JoinSet<()> {
     let settings = Settings::new(config);
     let now = world.clock.now();
-    let shard = |(index, mail)| {
+    let mut owners = JoinSet::new();
+    for (index, mail) in mail.into_iter().enumerate() {
         let mut core = Core::new(settings.clone(), boot, now, metrics.clone());
         // The first word about it may come later than the first send.
         core.storage = world.writer.state();
-        Shard::new(index, State::new(core), world.clone(), mail).run()
-    };
-    mail.into_iter().enumerate().map(shard).collect()
+        let shard = Shard::new(index, State::new(core), world.clone(), mail);
+        owners.spawn_on(shard.run(), cores.of(index));
+    }
+    owners
 }
 
 /// Tells the owners, and the daemon, what the store says.

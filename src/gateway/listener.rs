@@ -119,17 +119,27 @@ fn admit<T: Talk>(shared: &Arc<Shared>, connections: &mut JoinSet<()>, stream: T
         return refuse(stream, shared);
     }
     shared.desk.metrics.connects.inc();
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "connection broke before it began");
-        return;
-    }
+    let stream = match movable(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%peer, %error, "connection broke before it began"),
+    };
     let open = OpenConnection::new(shared.desk.metrics.clone());
-    let place = shared.handshakes.enter();
-    let shared = shared.clone();
-    connections.spawn(async move {
-        connection::serve::<T>(shared, Transport::Tcp(stream), peer, place).await;
-        drop(open);
-    });
+    let (place, seat) = (shared.handshakes.enter(), shared.cores.seat());
+    let (shared, core) = (shared.clone(), seat.runtime().clone());
+    let served = async move {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => connection::serve::<T>(shared, Transport::Tcp(stream), peer, place).await,
+            Err(error) => tracing::warn!(%peer, %error, "a connection cannot be watched"),
+        }
+        drop((open, seat));
+    };
+    connections.spawn_on(served, &core);
+}
+
+/// The connection as any core can take it: each watches its own.
+fn movable(stream: TcpStream) -> io::Result<std::net::TcpStream> {
+    stream.set_nodelay(true)?;
+    stream.into_std()
 }
 
 /// Says so in HTTP to a few at a time, and just closes on the rest: whoever is refused may cost next to nothing.

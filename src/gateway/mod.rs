@@ -49,6 +49,7 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::codes::CloseCode;
 use crate::config::{Auth, Config, KeyError};
+use crate::cores::Cores;
 use crate::metrics::Metrics;
 use crate::routing::outstanding::Outstanding;
 use crate::routing::router::Router;
@@ -87,6 +88,8 @@ pub struct Gateway {
 /// What all connections share.
 struct Shared {
     config: Arc<Config>,
+    /// Where sessions run.
+    cores: Cores,
     desk: Desk,
     auth: auth::Authenticator,
     bounds: Arc<outbox::Bounds>,
@@ -116,7 +119,12 @@ impl Gateway {
     ///
     /// # Errors
     /// A key that cannot be used, or an address that cannot be had.
-    pub fn bind(config: Arc<Config>, desk: Desk, shutdown: shutdown::Listener) -> Result<Self, GatewayError> {
+    pub fn bind(
+        config: Arc<Config>,
+        cores: Cores,
+        desk: Desk,
+        shutdown: shutdown::Listener,
+    ) -> Result<Self, GatewayError> {
         let address = config.gateway.listen;
         if matches!(config.auth, Auth::None) && !address.ip().to_canonical().is_loopback() {
             return Err(GatewayError::OpenToAll { address });
@@ -133,6 +141,7 @@ impl Gateway {
             handshakes: pace::Handshakes::new(config.limits.max_handshakes),
             refusals: Arc::new(Semaphore::new(listener::REFUSALS_MAX)),
             config,
+            cores,
             desk,
             shutdown,
         };

@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::{Desk, Gateway};
 use crate::clock::Clock;
 use crate::config::{Auth, Config, Jwt, JwtAlgorithm, Limits};
+use crate::cores::Cores;
 use crate::ids::Seq;
 use crate::metrics::Metrics;
 use crate::routing::command::{Attach, Command};
@@ -83,7 +84,7 @@ pub fn open_with_room(config: Config, room: usize) -> House {
     let outstanding = Outstanding::new(config.queue.max_outstanding_per_sender);
     let desk = Desk { router, outstanding, metrics: metrics.clone(), clock: Clock::start(0) };
     let (announcer, listener) = shutdown::channel();
-    let gateway = Gateway::bind(Arc::new(config), desk, listener).unwrap();
+    let gateway = Gateway::bind(Arc::new(config), Cores::here(), desk, listener).unwrap();
     let address = gateway.local_addr();
     let running = tokio::spawn(gateway.run());
     House { address, owner: Owner { mailbox: mailboxes.remove(0), batch: Batch::new() }, metrics, announcer, running }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use doorstep::clock::wall_us;
 use doorstep::config::Config;
+use doorstep::cores::Cores;
 use doorstep::daemon::{Daemon, DaemonError};
 use doorstep::store::memory::{MemoryEngine, Unsynced};
 use doorstep::store::writer::Cellar;
@@ -83,9 +84,11 @@ impl Inside {
         self.config.admin.socket = self.dir.path().join(format!("{}.sock", self.lives));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (engine, behind_ms) = (self.engine.clone(), self.clock_behind.as_millis() as u64);
-        let daemon = Daemon::start_with(self.config.clone(), move |store, queue, metrics| {
+        let config = self.config.clone();
+        let open = move |store: &_, queue: &_, metrics| {
             Cellar::open_on(engine, store, queue, metrics, wall_us() / 1000 - behind_ms)
-        });
+        };
+        let daemon = async { Daemon::start_with(config, Cores::here(), open).await };
         let daemon = runtime.spawn(daemon).await.unwrap().expect("the daemon starts");
         let (url, socket) = (format!("ws://{}/v1/connect", daemon.address()), daemon.socket().to_owned());
         let (stop, stopped) = oneshot::channel::<()>();

@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::cores::Cores;
 use crate::gateway::connection::{Patience, Refused};
 use crate::gateway::outbox::Outbox;
 use crate::gateway::talk::{Talk, Upgraded};
@@ -85,7 +86,7 @@ pub fn open(listen: SocketAddr) -> House {
     let outstanding = Outstanding::new(1);
     let desk = Desk { router, outstanding, metrics: Metrics::new(), clock: Clock::start(0) };
     let (announcer, ending) = shutdown::channel();
-    let gateway = Gateway::bind(Arc::new(config), desk, ending).unwrap();
+    let gateway = Gateway::bind(Arc::new(config), Cores::here(), desk, ending).unwrap();
     let address = gateway.local_addr();
     let running = tokio::spawn(listener::run::<Echo>(gateway.listener, gateway.shared));
     House { address, announcer, running }

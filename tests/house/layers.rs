@@ -5,9 +5,9 @@
 use crate::source::{Source, code_of, rust_files};
 
 /// Every room may stand on these; they know one another and nothing else.
-const GROUND: [&str; 14] = [
+const GROUND: [&str; 15] = [
     "ids", "message", "presence", "codes", "limits", "logged", "maps", "patience", "clock", "shutdown", "metrics",
-    "planted", "history", "pages",
+    "cores", "planted", "history", "pages",
 ];
 
 /// Each room and what it may use beside the ground, from the ground up.

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Error;
 
 use crate::config::{Auth, Config};
+use crate::cores::Cores;
 use crate::gateway::testing::{Client, House, config, open, soon};
 use crate::gateway::{Desk, Gateway, GatewayError};
 use crate::presence::PresenceState;
@@ -202,7 +203,7 @@ fn bind_error(config: Config) -> GatewayError {
     let (metrics, clock) = (crate::metrics::Metrics::new(), crate::clock::Clock::start(0));
     let desk = Desk { router, outstanding, metrics, clock };
     let (_announcer, listener) = shutdown::channel();
-    match Gateway::bind(config.into(), desk, listener) {
+    match Gateway::bind(config.into(), Cores::here(), desk, listener) {
         Ok(_) => panic!("bound"),
         Err(error) => error,
     }

@@ -51,10 +51,13 @@ async fn a_flood_instead_of_hello_ends_when_hello_is_due() {
 async fn a_flood_instead_of_hello_does_not_hold_up_a_drain() {
     let house = open(config());
     let address = house.address;
-    let flooding = std::thread::spawn(move || flood(dial(address), &masked(0xa, b"")));
-    while house.metrics.connections.get() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let (upgraded, is_upgraded) = tokio::sync::oneshot::channel();
+    let flooding = std::thread::spawn(move || {
+        let socket = dial(address);
+        upgraded.send(()).unwrap();
+        flood(socket, &masked(0xa, b""));
+    });
+    soon("the upgrade", is_upgraded).await.unwrap();
     house.announcer.announce(Phase::Draining);
     house.announcer.announce(Phase::Closing);
     ends(flooding).await;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use doorstep::clock;
 use doorstep::config::Config;
+use doorstep::cores::Cores;
 use doorstep::daemon::Daemon;
 use doorstep::store::StoreError;
 use doorstep::store::engine::{Change, Engine, KeyRange, Keyspace, Order, Visitor};
@@ -32,7 +33,7 @@ impl House {
         config.admin.socket = dir.path().join("doorstep.sock");
         configure(&mut config);
         config.check().unwrap();
-        let daemon = Daemon::start_with(config, move |store, queue, metrics| {
+        let daemon = Daemon::start_with(config, Cores::here(), move |store, queue, metrics| {
             Cellar::open_on(engine, store, queue, metrics, clock::wall_us() / 1000)
         });
         let daemon = daemon.await.unwrap();
