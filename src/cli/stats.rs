@@ -58,7 +58,8 @@ fn commits(stats: &Value) -> String {
 }
 
 fn shards(shards: &[Value]) -> String {
-    let mut table = Table::new(&[">shard", ">users", ">sessions", ">pending", ">pending bytes", ">dedupe", ">mailbox"]);
+    let mut table =
+        Table::new(&[">shard", ">users", ">sessions", ">pending", ">pending bytes", ">dedupe", ">mailbox", ">ack"]);
     for shard in shards {
         table.row(vec![
             number(shard, "shard").to_string(),
@@ -68,6 +69,7 @@ fn shards(shards: &[Value]) -> String {
             table::size(number(shard, "pending_append_bytes")),
             number(shard, "dedupe_entries").to_string(),
             number(shard, "mailbox_batches").to_string(),
+            format!("{:.1} ms", number(shard, "usual_ack_us") as f64 / 1000.0),
         ]);
     }
     table.render("no shards")

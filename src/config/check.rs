@@ -65,9 +65,11 @@ fn too_small_for_a_message(config: &Config) -> Vec<Contradiction> {
 fn out_of_time(config: &Config) -> Vec<Contradiction> {
     let answer = config.queue.accept_timeout;
     let mut found = vec![];
-    if config.store.commit_delay >= answer {
+    let held =
+        [("store.commit_delay", config.store.commit_delay), ("store.commit_delay_max", config.store.commit_delay_max)];
+    for (key, _) in held.into_iter().filter(|(_, held)| *held >= answer) {
         found.push(Contradiction {
-            keys: ["store.commit_delay", "queue.accept_timeout"],
+            keys: [key, "queue.accept_timeout"],
             message: format!("must be shorter than queue.accept_timeout ({})", format_duration(answer)),
         });
     }

@@ -148,6 +148,8 @@ sections! {
         path: PathBuf = FilePath;
         /// How long an append may be held while every device of the recipient has been pushed to.
         commit_delay: Duration = Span(Duration::ZERO..=SECOND);
+        /// The same where acknowledgements usually take longer than that.
+        commit_delay_max: Duration = Span(Duration::ZERO..=SECOND);
         min_free: u64 = Bytes(0..=1024 * TIB);
         poison_grace: Duration = Span(Duration::ZERO..=HOUR);
         page_messages: usize = Count(1..=65_536);

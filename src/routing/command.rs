@@ -287,4 +287,6 @@ pub struct ShardStats {
     pub pending_append_bytes: u64,
     pub dedupe_entries: u64,
     pub mailbox_batches: u64,
+    /// How long devices usually take to acknowledge a message.
+    pub usual_ack_us: u64,
 }

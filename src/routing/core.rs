@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::ack_time::AckTime;
 use super::command::Send;
 use super::dedupe::Dedupe;
 use super::effect::Effect;
@@ -34,6 +35,8 @@ pub const RETRY_AFTER_MS: u64 = 1000;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub commit_delay_us: u64,
+    /// At least as long.
+    pub commit_delay_max_us: u64,
     pub accept_timeout_us: u64,
     pub linger_us: u64,
     pub evict_after_us: u64,
@@ -64,6 +67,7 @@ impl Settings {
         let us = |d: std::time::Duration| d.as_micros() as u64;
         Self {
             commit_delay_us: us(config.store.commit_delay),
+            commit_delay_max_us: us(config.store.commit_delay_max.max(config.store.commit_delay)),
             accept_timeout_us: us(config.queue.accept_timeout),
             linger_us: us(config.presence.linger),
             evict_after_us: us(config.routing.evict_after),
@@ -141,6 +145,7 @@ pub struct Core {
     pub seqs: Seqs,
     pub dedupe: Dedupe,
     pub timers: Timers,
+    pub ack_time: AckTime,
     pub unsettled: Unsettled,
     pub storage: StoreState,
     /// Bytes in all inboxes of the store, as last seen by the shell.
@@ -170,6 +175,7 @@ impl Core {
             settings,
             now,
             effects: Vec::new(),
+            ack_time: AckTime::default(),
             unsettled: Unsettled::default(),
             storage: StoreState::Ok,
             total_bytes: 0,
@@ -183,6 +189,18 @@ impl Core {
             usual_lead_ms: now.lead_ms(),
             last_token: 0,
         }
+    }
+
+    /// Until when a message that was pushed to every device may stay off the disk: acks should be twice as late as usual
+    /// before it is written for want of one.
+    pub fn hold_until_us(&self) -> u64 {
+        let Settings { commit_delay_us, commit_delay_max_us, .. } = self.settings;
+        self.now.us + (2 * self.ack_time.usual_us()).clamp(commit_delay_us, commit_delay_max_us)
+    }
+
+    /// A message was acknowledged by a device.
+    pub fn note_ack(&mut self, seq: Seq) {
+        self.ack_time.note(self.now.us.saturating_sub(seq.0), self.settings.commit_delay_max_us);
     }
 
     /// Calls for `user` after another stretch of idleness.

@@ -65,8 +65,10 @@ pub struct Attached {
     /// The highest seq pushed to this session.
     pub pushed: Seq,
     pub reading: Option<Reading>,
-    /// `caught_up` is due when the position reaches this; none once it was sent.
-    pub catch_up_to: Option<Seq>,
+    /// What was there when it came: `caught_up` is due when the position reaches this.
+    pub catch_up_to: Seq,
+    /// That was sent.
+    pub is_caught_up: bool,
     pub state: PresenceState,
     pub text: Option<Arc<str>>,
     pub peer: String,
@@ -87,7 +89,8 @@ impl Attached {
             position,
             pushed: Seq::ZERO,
             reading: None,
-            catch_up_to: Some(catch_up_to),
+            catch_up_to,
+            is_caught_up: false,
             state: attach.state,
             text: attach.text.map(Arc::from),
             peer: attach.peer,

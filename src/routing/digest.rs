@@ -100,6 +100,7 @@ fn pour_core(core: &Core, times: Times, h: &mut impl Hasher) {
         seqs: Seqs { last, ceiling },
         dedupe,
         timers,
+        ack_time,
         unsettled: Unsettled { appends, bytes, waiting_bytes },
         storage,
         total_bytes,
@@ -115,6 +116,9 @@ fn pour_core(core: &Core, times: Times, h: &mut impl Hasher) {
     } = core;
     (last, ceiling, appends, bytes, waiting_bytes, discriminant(storage), total_bytes).hash(h);
     (expiry_paused, draining, maybe_pushed_upto, floor, usual_lead_ms).hash(h);
+    if settings.commit_delay_max_us > settings.commit_delay_us {
+        ack_time.hash(h);
+    }
     times.until(started_us + settings.expiry_grace_us).hash(h);
     pour_dedupe(dedupe, times, h);
     let Timers { hold, accept, linger, look } = timers;
@@ -324,6 +328,7 @@ fn pour_session(session: &Attached, h: &mut impl Hasher) {
         pushed,
         reading,
         catch_up_to,
+        is_caught_up,
         state,
         text: _,
         peer: _,
@@ -331,7 +336,8 @@ fn pour_session(session: &Attached, h: &mut impl Hasher) {
         told_gap,
     } = session;
     let reading = reading.map(|Reading { after, upto }| (after, upto));
-    (id, window, window_bytes, in_flight_bytes, position, pushed, reading, catch_up_to).hash(h);
+    (id, window, window_bytes, in_flight_bytes, position, pushed, reading).hash(h);
+    (!is_caught_up).then_some(catch_up_to).hash(h);
     (discriminant(state), attached_ms, told_gap, in_flight.len()).hash(h);
     for InFlight { message, tally, gone } in in_flight {
         (message.seq, gone).hash(h);

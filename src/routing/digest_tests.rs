@@ -256,7 +256,7 @@ fn sessions_are_told_apart_by_all_but_what_people_read_of_them() {
             |session| session.pushed = Seq(1),
             |session| session.reading = Some(Reading { after: Seq(1), upto: Seq(2) }),
             |session| session.reading = Some(Reading { after: Seq(1), upto: Seq(3) }),
-            |session| session.catch_up_to = None,
+            |session| session.is_caught_up = true,
             |session| session.state = PresenceState::Away,
             |session| session.attached_ms = 1,
             |session| session.told_gap = true,

@@ -320,10 +320,10 @@ impl Inbox {
         let Some(device) = self.devices.get_mut(at) else { return };
         let cursor = device.cursor;
         let Some(session) = device.session.as_mut() else { return };
-        if session.catch_up_to.is_some_and(|upto| session.position >= upto) {
-            let upto = session.catch_up_to.take().unwrap_or_default();
+        if !session.is_caught_up && session.position >= session.catch_up_to {
+            session.is_caught_up = true;
             // Never above what was pushed: a client may acknowledge it.
-            let seq = upto.min(session.pushed).max(cursor);
+            let seq = session.catch_up_to.min(session.pushed).max(cursor);
             core.act(Effect::CaughtUp(session.handle.clone(), seq));
         }
     }

@@ -7,6 +7,7 @@
 //!    ([`state::State::apply`]); the shell around it ([`shard::Shard`]) does what was decided.
 //! 3. An owner never waits for a session, for the store or for another owner.
 
+mod ack_time;
 mod attaching;
 pub mod command;
 pub mod core;

@@ -165,7 +165,7 @@ impl User {
             submitted: None,
             failed: false,
             done: false,
-            hold_until_us: core.now.us + core.settings.commit_delay_us,
+            hold_until_us: core.hold_until_us(),
             answer_until_us,
             waiters: smallvec![sender],
         };
@@ -375,11 +375,14 @@ impl User {
         }
         core.metrics.acks.inc();
         let mut covered = attached.acked(seq);
-        let told_gap = attached.told_gap;
+        let (told_gap, replayed_upto) = (attached.told_gap, attached.catch_up_to);
         // What lapsed while it was in flight was seen to when it lapsed.
         covered.retain(|flight| flight.message.seq > cursor);
         for flight in covered.iter().filter(|flight| !flight.gone) {
             device.is_spared(flight.message.weight());
+        }
+        if let Some(first) = covered.first().filter(|flight| flight.message.seq > replayed_upto) {
+            core.note_ack(first.message.seq);
         }
         if let Some(last) = covered.last() {
             device.advance(seq, last.tally);

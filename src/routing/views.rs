@@ -19,6 +19,7 @@ impl State {
             pending_append_bytes: core.unsettled.bytes,
             dedupe_entries: core.dedupe.len() as u64,
             mailbox_batches: mailbox_batches as u64,
+            usual_ack_us: core.ack_time.usual_us(),
         }
     }
 

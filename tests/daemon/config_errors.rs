@@ -155,7 +155,11 @@ fn values_that_contradict_each_other_are_named_together() {
         ),
         ("[auth]\nmode = \"jwt\"", "2:1: auth.mode: \"jwt\" needs auth.key_file"),
         (
-            "[queue]\naccept_timeout = \"20ms\"",
+            "[queue]\naccept_timeout = \"200ms\"",
+            "2:1: store.commit_delay_max: must be shorter than queue.accept_timeout (200ms)",
+        ),
+        (
+            "[queue]\naccept_timeout = \"20ms\"\n[store]\ncommit_delay_max = \"0s\"",
             "2:1: store.commit_delay: must be shorter than queue.accept_timeout (20ms)",
         ),
         (

@@ -9,6 +9,7 @@ use super::cast::DEVICES;
 pub fn roomy() -> Settings {
     Settings {
         commit_delay_us: 2_000,
+        commit_delay_max_us: 2_000,
         accept_timeout_us: 60_000,
         linger_us: 10_000,
         evict_after_us: 15_000,
@@ -48,6 +49,7 @@ pub fn drawn(rng: &mut Rng) -> Settings {
         dedupe_window_us: if rng.u8(..) < 60 { 100_000 } else { roomy.dedupe_window_us },
         dedupe_max: if rng.u8(..) < 40 { 3 } else { roomy.dedupe_max },
         commit_delay_us: if rng.u8(..) < 40 { 0 } else { roomy.commit_delay_us },
+        commit_delay_max_us: if rng.bool() { 10_000 } else { roomy.commit_delay_max_us },
         ..roomy
     }
 }

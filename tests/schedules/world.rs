@@ -248,7 +248,7 @@ impl<'a> World<'a> {
         self.going_on[at] = going_on(here);
         let unseen = note_devices(&mut self.ledger, user, here, self.disk.poisoned);
         (0..unseen).for_each(|_| self.meetings.need(Needed::DeviceUnseen));
-        self.ledger.check_not_held_for_long(user, here, self.now.us.saturating_sub(self.settings.commit_delay_us));
+        self.ledger.check_not_held_for_long(user, here, self.now.us.saturating_sub(self.settings.commit_delay_max_us));
         let info = here.presence.info(&self.cast.users[at]);
         self.end_detached(user);
         self.watching.check(user, &info, &self.ledger, self.now);

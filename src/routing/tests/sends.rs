@@ -143,6 +143,62 @@ fn what_every_device_was_pushed_goes_to_disk_after_the_delay_and_not_before() {
     }
 }
 
+/// So many messages, one after the other, each acknowledged after so long; then how long one that is not acknowledged
+/// is kept from the disk.
+fn held_after(acks: usize, took_us: u64, desk: &mut Desk) -> u64 {
+    for _ in 0..acks {
+        desk.send(&format!("at-{}", desk.now.us), "bob", 10);
+        desk.later(took_us);
+        desk.ack(1, "bob", "phone");
+        desk.settle();
+    }
+    let sent_us = desk.now.us;
+    desk.send("unanswered", "bob", 10);
+    while desk.writes.is_empty() {
+        desk.later(1_000);
+    }
+    desk.now.us - sent_us
+}
+
+#[test]
+fn where_acks_usually_take_longer_they_are_waited_for_longer_within_a_limit() {
+    for (acks, took_us, held_us) in [
+        (0, 0, 20_000),
+        (100, 1_000, 20_000),
+        (1_000, 60_000, 120_000),
+        (1_000, 500_000, 200_000),
+        (100, 900_000, 20_000),
+    ] {
+        let mut desk = Desk::new(|settings| {
+            settings.commit_delay_us = 20_000;
+            settings.commit_delay_max_us = 200_000;
+        });
+        desk.enter(attach(1, "bob", "phone"));
+        assert_eq!(held_after(acks, took_us, &mut desk), held_us, "{acks} acks that took {took_us}");
+    }
+}
+
+/// What waited for a device to come back was not acknowledged late.
+#[test]
+fn what_was_there_before_a_device_came_says_nothing_about_how_long_acks_take() {
+    let mut desk = Desk::new(|settings| settings.commit_delay_max_us = 10 * settings.commit_delay_us);
+    let (delay_us, max_us) = (desk.state.core.settings.commit_delay_us, desk.state.core.settings.commit_delay_max_us);
+    desk.enter(attach(99, "bob", "phone"));
+    desk.leave(99, "bob", "phone", true);
+    for session in 100..200 {
+        desk.send(&format!("m{session}"), "bob", 10);
+        desk.later(max_us / 2);
+        desk.settle();
+        desk.enter(attach(session, "bob", "phone"));
+        desk.settle();
+        desk.ack(session, "bob", "phone");
+        desk.leave(session, "bob", "phone", true);
+        desk.settle();
+    }
+    desk.enter(attach(1, "bob", "phone"));
+    assert_eq!(held_after(0, 0, &mut desk), delay_us);
+}
+
 #[test]
 fn what_every_device_acknowledged_in_time_is_not_written_even_behind_something_that_may_be() {
     let mut desk = Desk::new(|_| {});

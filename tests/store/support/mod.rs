@@ -36,6 +36,7 @@ pub fn store_config(path: &Path) -> config::Store {
     config::Store {
         path: path.to_owned(),
         commit_delay: Duration::from_millis(20),
+        commit_delay_max: Duration::from_millis(200),
         min_free: 0,
         poison_grace: Duration::from_secs(30),
         page_messages: 256,
