@@ -132,6 +132,19 @@ async fn replay_brings_everything_with_live_pairs_beside_it() {
     assert!(number(&report, "/live_delivery/before_us/p99") > 0.0, "{report}");
 }
 
+/// Regression: with more users than the router lets in at a time, the first stayed and the last knocked in vain.
+#[tokio::test]
+async fn more_come_back_than_are_let_in_at_the_same_time() {
+    let daemon = Daemon::start(|settings| {
+        settings.set("limits.max_connections", 100);
+    })
+    .await;
+    let spill = "--senders 3 --users 150 --messages 300 --window 8 --staying 149 --verify";
+    let report = bench(&daemon, &format!("replay {spill} --at-once 5")).await;
+    assert_clean(&report);
+    assert_eq!(number(&report, "/delivered"), 300.0, "{report}");
+}
+
 #[tokio::test]
 async fn idle_connections_are_counted_and_weighed() {
     let daemon = Daemon::start(|_| {}).await;

@@ -56,6 +56,8 @@ pub(super) struct Load {
     pub(super) users: usize,
     pub(super) messages: u64,
     pub(super) window: usize,
+    /// Of up to so many users who come back all stay; of more, each goes when it has everything.
+    pub(super) staying_max: usize,
     pub(super) body: Arc<[u8]>,
 }
 
@@ -233,9 +235,11 @@ impl Spiller {
     }
 }
 
-/// A user who came back, has heard all that waited, and is still there.
+/// A user who came back and has heard all that waited.
 pub(super) struct Caught {
-    pub(super) lane: Lane,
+    pub(super) user: UserId,
+    /// None when it has gone again, registered as before.
+    pub(super) lane: Option<Lane>,
     pub(super) ledger: Ledger,
     /// When it was let in, and when it had all.
     pub(super) welcome_at: Instant,
@@ -255,9 +259,9 @@ async fn catch_up(
     let mut reader =
         Reader { lane, mailbox, body, received, acked, heard_at: welcome_at, caught_up_at: None, alarm: Alarm::new() };
     std::future::poll_fn(|cx| reader.poll(cx, &mut locked(&shared))).await?;
-    let Reader { lane, mailbox, caught_up_at, .. } = reader;
+    let Reader { lane, mailbox: Mailbox { user, ledger, .. }, caught_up_at, .. } = reader;
     let caught_up_at = caught_up_at.unwrap_or_else(Instant::now);
-    Ok(Caught { lane, ledger: mailbox.ledger, welcome_at, caught_up_at })
+    Ok(Caught { user, lane: Some(lane), ledger, welcome_at, caught_up_at })
 }
 
 struct Reader {
@@ -315,7 +319,7 @@ impl Reader {
     }
 }
 
-/// All come back, so many at a time, and stay.
+/// All come back, so many at a time, and stay if there is room for all of them.
 pub(super) async fn come_back(
     door: &Arc<Door>,
     load: &Load,
@@ -326,6 +330,7 @@ pub(super) async fn come_back(
     counted: Counted,
 ) -> Result<Vec<Caught>, CliError> {
     locked(shared).plan = Plan::starting_now(Duration::ZERO, FOREVER);
+    let is_room = mailboxes.len() <= load.staying_max;
     let waiting = Arc::new(Mutex::new(mailboxes));
     let mut crew = Crew::new();
     for _ in 0..at_once {
@@ -335,7 +340,11 @@ pub(super) async fn come_back(
             let next = || waiting.lock().ok().and_then(|mut waiting| waiting.pop());
             while let Some(mailbox) = next() {
                 let lane = enter_in_the_end(&door, &mailbox.user, &shared).await?;
-                caught.push(catch_up(lane, mailbox, body.clone(), shared.clone()).await?);
+                let mut one = catch_up(lane, mailbox, body.clone(), shared.clone()).await?;
+                if let Some(lane) = one.lane.take_if(|_| !is_room) {
+                    lane.close().await;
+                }
+                caught.push(one);
             }
             Ok(caught)
         });
@@ -345,11 +354,18 @@ pub(super) async fn come_back(
 }
 
 /// They leave, and nothing may be missing.
-pub(super) async fn judge(caught: Vec<Caught>) -> Faults {
-    let (lanes, ledgers): (Vec<_>, Vec<_>) = caught.into_iter().map(|caught| (caught.lane, caught.ledger)).unzip();
-    leave_all(lanes).await;
+pub(super) async fn judge(door: &Door, caught: Vec<Caught>) -> Faults {
     let mut faults = Faults::default();
-    ledgers.into_iter().for_each(|ledger| faults.add(&ledger.close()));
+    let leaving = caught.into_iter().map(|Caught { user, lane, ledger, .. }| {
+        faults.add(&ledger.close());
+        async move {
+            match lane {
+                Some(lane) => lane.leave().await,
+                None => forget(door, user).await,
+            }
+        }
+    });
+    futures::stream::iter(leaving).for_each_concurrent(CONNECTING_MAX, |leaves| leaves).await;
     faults
 }
 

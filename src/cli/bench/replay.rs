@@ -12,6 +12,7 @@ use tokio::signal::unix::Signal;
 use super::crew::{self, Counted, Crew};
 use super::door::{self, CONNECTING_MAX, Door, Target};
 use super::faults::Faults;
+use super::keeper;
 use super::latency::Schedule;
 use super::mailbox::{self, Filled, Load};
 use super::pair::{Pair, Work};
@@ -48,6 +49,9 @@ pub(super) struct SpillArgs {
     /// Bytes of a body, 2 to 65536
     #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=BODY_BYTES_MAX))]
     size: u32,
+    /// Of up to so many users who come back all stay, as people do; of more, each goes when it has everything
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    staying: u32,
     #[command(flatten)]
     target: Target,
     /// Fail unless everything accepted arrived once and in order, and every send was answered
@@ -77,6 +81,7 @@ impl SpillArgs {
             users: self.users as usize,
             messages: self.messages,
             window: self.window as usize,
+            staying_max: self.staying as usize,
             body: say::body(self.size).into(),
         }
     }
@@ -105,6 +110,7 @@ impl SpillArgs {
 /// # Errors
 /// When there is no router, when it closes a connection, or, with `--verify`, when it broke its word.
 pub(super) async fn spill(global: &Global, args: SpillArgs) -> Result<(), CliError> {
+    keeper::allow_many_connections();
     let mut interrupts = door::interrupts()?;
     let door = Arc::new(Door::of(global, &args.target, LASTING).await?);
     let load = args.load();
@@ -113,7 +119,7 @@ pub(super) async fn spill(global: &Global, args: SpillArgs) -> Result<(), CliErr
     let spilled = std::mem::replace(&mut locked(&shared).tally, Tally::new()?);
     let Filled { mailboxes, measured, costs, commits } = filled;
     let caught = mailbox::come_back(&door, &load, mailboxes, CONNECTING_MAX, &shared, &mut interrupts, COUNTED).await?;
-    let faults = mailbox::judge(caught).await;
+    let faults = mailbox::judge(&door, caught).await;
     spill_report(&args, measured, &spilled, commits, &costs, faults).print(global, args.verify)
 }
 
@@ -160,6 +166,7 @@ fn spill_report(
 /// # Errors
 /// As for [`spill`].
 pub(super) async fn replay(global: &Global, args: ReplayArgs) -> Result<(), CliError> {
+    keeper::allow_many_connections();
     let mut interrupts = door::interrupts()?;
     let door = Arc::new(Door::of(global, &args.spill.target, LASTING).await?);
     let load = args.spill.load();
@@ -174,7 +181,7 @@ pub(super) async fn replay(global: &Global, args: ReplayArgs) -> Result<(), CliE
     let ended = caught.iter().map(|caught| caught.caught_up_at).max().unwrap_or(began);
     let live = live.end(&mut interrupts).await?;
     let delivered = locked(&shared).tally.delivered_ever;
-    let mut faults = mailbox::judge(caught).await;
+    let mut faults = mailbox::judge(&door, caught).await;
     live.iter().for_each(|live| faults.add(&live.faults));
     replay_report(&args, ended - began, delivered, live.as_ref(), &costs, faults).print(global, args.spill.verify)
 }

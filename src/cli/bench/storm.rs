@@ -56,6 +56,7 @@ pub(super) async fn run(global: &Global, args: StormArgs) -> Result<(), CliError
         users: args.connections as usize,
         messages: u64::from(args.connections) * u64::from(args.backlog),
         window: WINDOW,
+        staying_max: args.connections as usize,
         body: say::body(args.size).into(),
     };
     let shared = Shared::new(Plan::starting_now(Duration::ZERO, LASTING))?;
@@ -66,7 +67,7 @@ pub(super) async fn run(global: &Global, args: StormArgs) -> Result<(), CliError
     let caught = mailbox::come_back(&door, &load, mailboxes, at_once, &shared, &mut interrupts, COUNTED).await?;
     let costs = before.until(&door.look());
     let times = Times::of(&caught, began)?;
-    let faults = mailbox::judge(caught).await;
+    let faults = mailbox::judge(&door, caught).await;
     report(&args, &times, &locked(&shared).tally, &costs, faults).print(global, args.verify)
 }
 
