@@ -167,6 +167,7 @@ fn device() -> DeviceId {
 fn settings() -> Settings {
     Settings {
         commit_delay_us: 20_000,
+        commit_delay_max_us: 20_000,
         accept_timeout_us: 10_000_000,
         linger_us: 0,
         evict_after_us: 1 << 50,
