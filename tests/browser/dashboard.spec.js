@@ -215,7 +215,7 @@ test("a disk that is low is told on every page, and no longer when there is room
 test("a drain is asked for, begins, and is told", async ({ context, router }) => {
   const page = await open(context, router);
   await page.getByRole("link", { name: "Daemon" }).click();
-  await expect(page.getByText("commit_delay")).toBeVisible();
+  await expect(page.getByText("commit_delay", { exact: true })).toBeVisible();
   await page.getByRole("button", { name: "Drain …" }).click();
   await page.getByRole("button", { name: "Drain and stop" }).click();
   // It may be gone before the page has asked how it is.
