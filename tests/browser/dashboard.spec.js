@@ -1,6 +1,7 @@
 // The dashboard against a real router: it shows what is there, changes it only after asking, and recovers by itself.
 
 import { expect, test } from "./support/fixtures.js";
+import { hurry } from "./support/hurry.js";
 
 /**
  * @param {import("@playwright/test").BrowserContext} context
@@ -193,12 +194,13 @@ test("where no place to listen is free, the figures are asked for", async ({ con
   await router.send("alice", "bob", "two");
   await expect(waiting.locator(".chart-figure")).toHaveText("2");
   places[0]();
-  await page.getByRole("button", { name: "Try now" }).click();
+  await hurry(page);
   await expect(page.locator("#link-text")).toHaveText("Live");
   await expect(page.locator(".banner")).toHaveCount(0);
 });
 
 test("a disk that is low is told on every page, and no longer when there is room", async ({ context, router }) => {
+  await context.clock.install();
   await router.kill();
   await router.resume({ DOORSTEP__STORE__MIN_FREE: "1000TiB" });
   const page = await open(context, router);
@@ -206,9 +208,13 @@ test("a disk that is low is told on every page, and no longer when there is room
   await page.getByRole("link", { name: "Users", exact: true }).click();
   await expect(page.locator(".banner.grave")).toContainText("messages for the disk are refused");
   await router.kill();
+  await expect(page.locator("#link-text")).toHaveText("Not connected");
+  // From here on it does not come back by itself: the button does it.
+  await context.clock.pauseAt(Date.now() + 60_000);
   await router.resume();
   await page.getByRole("button", { name: "Try now" }).click();
   await expect(page.locator("#link-text")).toHaveText("Live");
+  await context.clock.resume();
   await expect(page.locator(".banner")).toHaveCount(0);
 });
 
