@@ -31,6 +31,9 @@ const EPHEMERAL_BYTES_MAX: usize = 64 * 1024;
 /// An empty buffer of this size is kept for what comes next, until the session is idle. A larger one would be kept from
 /// others, and a smaller one is made anew in no time: who is told something once in a while keeps nothing.
 pub const KEPT_BYTES: RangeInclusive<usize> = 1025..=64 * 1024;
+/// What an empty buffer begins with: room for a usual frame, so that it does not grow piece by piece under it; below what
+/// is kept.
+const FRAME_BYTES_USUAL: usize = 512;
 /// How long a client that did not read what it asked for should stay away, in milliseconds.
 pub const OVERFLOW_RETRY_MS: u64 = 1000;
 
@@ -240,6 +243,9 @@ impl Outbox {
     fn push(&self, encode: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.lock();
         if matches!(state.stage, Stage::Open) {
+            if state.frames.capacity() == 0 {
+                state.frames.reserve_exact(FRAME_BYTES_USUAL);
+            }
             frame::text(&mut state.frames, encode);
             self.check_room(&mut state);
         }

@@ -48,6 +48,18 @@ fn presence(user: &str, version: u64) -> PresenceInfo {
     PresenceInfo { user: user.parse().unwrap(), state: PresenceState::Online, text: None, last_seen_ms: None, version }
 }
 
+/// Regression: seven allocations for each frame of a client that has one at a time, a fifth of all that its message cost.
+#[test]
+fn a_frame_alone_lies_in_a_buffer_of_its_usual_size_that_is_not_kept() {
+    let outbox = outbox(&config());
+    for _ in 0..2 {
+        outbox.deliver(delivery(200));
+        let taken = take(&outbox);
+        assert_eq!(taken.capacity(), FRAME_BYTES_USUAL);
+        assert!(!KEPT_BYTES.contains(&taken.capacity()));
+    }
+}
+
 #[test]
 fn a_whole_window_of_the_largest_messages_fits_with_all_its_answers() {
     let config = config();

@@ -61,6 +61,10 @@ struct Progress {
     any: bool,
 }
 
+impl Progress {
+    const NONE: Self = Self { done: 0, short: None, any: false };
+}
+
 impl Socket {
     /// A frame, and a message, has `bytes_max` at most.
     pub fn new(wire: Wire, bytes_max: usize) -> Self {
@@ -147,6 +151,9 @@ impl Socket {
 
     /// Looks through what was left of earlier.
     fn hear_rest(&mut self, listener: &mut impl FnMut(Said<'_>) -> ControlFlow<()>) -> Result<Progress, Lost> {
+        if self.rest.is_empty() {
+            return Ok(Progress::NONE);
+        }
         let mut rest = std::mem::take(&mut self.rest);
         let progress = self.hear(&mut rest, listener)?;
         if progress.done < rest.len() {
@@ -161,7 +168,7 @@ impl Socket {
         bytes: &mut [u8],
         listener: &mut impl FnMut(Said<'_>) -> ControlFlow<()>,
     ) -> Result<Progress, Lost> {
-        let mut progress = Progress { done: 0, short: None, any: false };
+        let mut progress = Progress::NONE;
         while let Some(ahead) = bytes.get_mut(progress.done..).filter(|ahead| !ahead.is_empty()) {
             let heard = match self.assembler.next(ahead).map_err(Lost::Violated)? {
                 Next::Frame(length, heard) => {
